@@ -1,0 +1,1 @@
+"""Configs: each module has `get_config(arg)`."""

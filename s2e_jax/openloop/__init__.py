@@ -1,0 +1,1 @@
+"""Open-loop evaluation: metrics, baselines, report."""

@@ -1,0 +1,1 @@
+"""The S2E policy: encoders, context, anchors, decoder, heads."""

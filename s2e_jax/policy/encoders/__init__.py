@@ -1,0 +1,1 @@
+"""Image encoders: frames in, one token per frame out."""

@@ -1,0 +1,32 @@
+"""Eight fake CPU devices, a compilation cache, and the fixtures that several rooms use."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Child processes of a test inherit the cache; it only saves time, never changes a result.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(Path(tempfile.gettempdir()) / 's2e_jax_test_cache'))
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax
+import pytest
+
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPO.parent / 'shared' / 'data'
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+  """Folder of small real data sets kept beside the checkout; tests that need it skip without it."""
+  if not SHARED_DATA.is_dir():
+    pytest.skip('real data not found: expected ../shared/data beside the checkout')
+  return SHARED_DATA
+
+
+@pytest.fixture(scope='session')
+def repo():
+  """Root of the checkout."""
+  return REPO
