@@ -1,0 +1,59 @@
+"""The whole job on the embedded default: synthetic video -> pretraining -> open-loop evaluation.
+
+Run: python -m experiments.demo [--out=runs/demo] [--steps=N]      (`make demo` installs first)
+Each stage is one of the public commands, printed as it is run, so that it can be repeated by hand. The
+data are procedural and labelled synthetic: the demo shows that the machinery works, not how good S2E is.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder for data, run, evaluation and pictures.')
+_STEPS = flags.DEFINE_integer('steps', 1200, 'Training steps.')
+
+
+def stages(out: Path, steps: int) -> list[tuple[str, list[str]]]:
+  """(title, command) of every stage, in order; each command resumes or skips what it has already done."""
+  data, run = out / 'data', out / 'run'
+  python = [sys.executable, '-m']
+  return [
+    ('Generate synthetic video', [*python, 's2e_jax.data.synthetic', f'--dst={data}']),
+    ('Look at the data', [*python, 's2e_jax.data.inspect', str(data), f'--out={out / "inspect"}']),
+    (
+      'Pretrain s2e_tiny',
+      [*python, 's2e_jax.train', f'--config=configs/pretrain.py:data={data},steps={steps}', f'--workdir={run}'],
+    ),
+    (
+      'Evaluate open loop',
+      [*python, 's2e_jax.evaluate', '--config=configs/openloop.py', f'--checkpoint={run}', f'--out={out / "eval"}'],
+    ),
+  ]
+
+
+def main(argv: list[str]) -> None:
+  """Runs the stages and ends with the table and the paths of the pictures."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}; use --out=DIR and --steps=N')
+  out = Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  begin = time.monotonic()
+  plan = stages(out, _STEPS.value)
+  for i, (title, command) in enumerate(plan):
+    shown = ' '.join(shlex.quote(word) for word in ['python', *command[1:]])
+    print(f'\n[{i + 1}/{len(plan)}] {title}\n  $ {shown}', flush=True)
+    subprocess.run(command, check=True)
+  print((out / 'eval' / 'table.md').read_text())
+  for picture in [*sorted((out / 'inspect').glob('*.png')), *sorted((out / 'eval').rglob('*.png'))]:
+    print(picture)
+  print(f'\nSynthetic data: figures show that the pipeline works. {time.monotonic() - begin:.0f} s in all.')
+
+
+if __name__ == '__main__':
+  app.run(main)
