@@ -6,14 +6,14 @@ import pytest
 
 # Level of each room: a file may import its own room and rooms of a lower level.
 LEVELS = {
-  'structs': 0, 'geometry': 0, 'trees': 0,
+  'structs': 0, 'geometry': 0, 'trees': 0, 'contracts': 0,
   'mixture': 1, 'gae': 1,
   'policy': 2, 'data': 2, 'worlds': 2, 'render': 2, 'store': 2,
   'sim': 3,
   'training': 4, 'navbench': 4, 'openloop': 4, 'deploy': 4,
   'train': 5, 'evaluate': 5, 'watch': 5, 'demos': 5,
 }  # fmt: skip
-ORDER_AT_BOTTOM = ('structs', 'trees', 'geometry')
+ORDER_AT_BOTTOM = ('structs', 'trees', 'geometry', 'contracts')
 
 
 def imported_modules(path):
