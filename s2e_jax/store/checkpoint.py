@@ -1,9 +1,9 @@
 """Checkpoints that describe themselves: atomic, asynchronous, the newest few and the best one kept apart.
 
-On disk, one folder per step: every named tree as an Orbax item (`policy`, `trainer`, ...) beside `description`, a JSON
-item that says what the arrays are. Orbax writes into a temporary folder and renames it when all of it is there, so a
-folder named by a bare step number is whole; old ones are renamed away before they are deleted, so a deletion that is
-cut short leaves no half folder either.
+On disk, one folder per step: every named tree as an Orbax item (`policy`, `trainer`, ...) beside `description`,
+a JSON item that says what the arrays are. Orbax writes into a temporary folder and renames it when all of it is
+there, so a folder named by a bare step number is whole; old ones are renamed away before they are deleted, so a
+deletion that is cut short leaves no half folder either. Several processes must share the file system.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class CheckpointStore:
   """Folder of checkpoints.
 
   The newest `keep` are kept. With `by_metric`, instead the `keep` of lowest metric are (save needs `metric` then).
-  `read_only` never changes the folder: safe beside a run that is writing it. Every method is called on all processes.
+  `read_only` never changes the folder: safe beside a run that is writing it; a folder has one writing store at a
+  time. Every method is called on all processes.
   """
 
   def __init__(self, folder: str | Path, *, keep: int = 1, by_metric: bool = False, read_only: bool = False):
@@ -183,7 +184,7 @@ class CheckpointStore:
     return {name: restored[name] for name in present}
 
   def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-    """name -> tree of numpy arrays in the structure of `like[name]`; raises MismatchError listing every bad path."""
+    """name -> tree of numpy arrays in the structure of `like[name]`; MismatchError lists every bad path."""
     loaded = self.load(step, *like)
     where = f'checkpoint {self.folder / str(step)}'
     if absent := [name for name in like if name not in loaded]:
@@ -210,8 +211,8 @@ class CheckpointStore:
     if code == errno.ENOSPC:
       reason = f'the disk is full, {free / 2**20:.0f} MiB free'
     message = (
-      f'checkpoint of step {self._saving} could not be saved in {self.folder}: {reason}. Whole checkpoints are intact: '
-      f'steps {self.steps()}. Free some space (or mend the folder) and run the same command again to resume.'
+      f'checkpoint of step {self._saving} could not be saved in {self.folder}: {reason}. Whole checkpoints are '
+      f'intact: steps {self.steps()}. Free some space (or mend the folder) and run the same command again to resume.'
     )
     return SaveError(code, message)
 

@@ -53,8 +53,9 @@ def jsonable(value: Any) -> Any:
 class MetricsWriter:
   """Writes `metrics.jsonl` and `tensorboard/` in a run's folder.
 
-  A record is {'step': n, 'group/name': value, ...}; values are numbers or lists of numbers. Opening at `step` drops
-  what a killed run wrote after it, so that a resumed run has no line twice. Silent where `is_primary` is False.
+  A record is {'step': n, 'group/name': value, ...}; values are numbers or lists of numbers. Opening at `step`
+  drops what a killed run wrote after it, so that a resumed run has no line twice. Silent where `is_primary` is
+  False.
   """
 
   def __init__(self, folder: str | Path, step: int = 0, is_primary: bool = True):

@@ -121,9 +121,13 @@ def test_a_full_disk_is_a_clear_error_and_leaves_older_checkpoints_whole(tmp_pat
       raise RuntimeError('write failed') from OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(ocp.StandardCheckpointHandler, 'async_save', no_space)
-  with pytest.raises(checkpoint.SaveError) as caught:
+
+  def save_and_wait():
     store.save(20, example(20), {})
     store.wait()
+
+  with pytest.raises(checkpoint.SaveError) as caught:
+    save_and_wait()
   assert caught.value.errno == errno.ENOSPC
   text = str(caught.value)
   assert 'step 20' in text and 'disk is full' in text and '[10]' in text and 'same command' in text
