@@ -22,8 +22,8 @@ class SegmentSpec:
   num_history: K frames of history, the present one included. num_windows: W windows per segment.
   horizon: H future waypoints, dt seconds apart. goal_min_s, goal_max_s: how far ahead goals are drawn (s).
   goal_dropout: probability that a window has no goal. min_waypoints: windows with fewer true waypoints are masked.
-  max_gap_s: waypoints behind a hole between stamps longer than this are masked, and so are windows whose history
-    spans one: nobody knows how the robot moved there.
+  max_gap_s: a clip ends at a hole between stamps longer than this, and another begins behind it: nobody knows how
+    the robot moved there.
   """
 
   num_history: int
@@ -88,9 +88,14 @@ def num_phases(stamps: np.ndarray, dt: float = 0.25) -> int:
   return max(1, min(len(stamps), int(np.searchsorted(stamps, stamps[0] + dt - _SLACK_S))))
 
 
+def is_hole(stamps: np.ndarray, max_gap_s: float) -> np.ndarray:
+  """[T - 1] bool: whether frames i and i + 1 are more than `max_gap_s` apart."""
+  return np.diff(stamps) > max_gap_s + _SLACK_S
+
+
 def end_of_continuity(stamps: np.ndarray, max_gap_s: float) -> np.ndarray:
   """[T] seconds: for each frame the time up to which the clip goes on without a hole longer than `max_gap_s`."""
-  holes = np.flatnonzero(np.diff(stamps) > max_gap_s + _SLACK_S)
+  holes = np.flatnonzero(is_hole(stamps, max_gap_s))
   ends = np.append(stamps[holes], stamps[-1])
   return ends[np.searchsorted(holes, np.arange(len(stamps)), side='left')]
 
@@ -113,10 +118,15 @@ def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.r
   ahead, or at the end of the clip if that comes sooner; there is none if the end lies within the horizon.
   """
   present = np.asarray(present_indices, int)
-  stamps, yaw = np.asarray(clip.stamps, np.float64), np.asarray(clip.yaw, np.float64)
-  position = np.asarray(clip.position, np.float64)
   exists = present >= 0
-  present = np.where(exists, present, 0)
+  present = np.where(exists, present, present.max(initial=0))
+  # Only this part of the clip matters; the rest of a long one would cost time for nothing.
+  stamps = np.asarray(clip.stamps, np.float64)
+  reach = stamps[present.max()] + max(spec.goal_max_s, spec.horizon_s) + 2 * _SLACK_S
+  part = slice(present.min(), np.searchsorted(stamps, reach) + 1)
+  stamps, position = stamps[part], np.asarray(clip.position[part], np.float64)
+  yaw = np.asarray(clip.yaw[part], np.float64)
+  present = present - part.start
   now, here, heading = stamps[present], position[present], yaw[present]
   end = end_of_continuity(stamps, spec.max_gap_s)[present]
 
