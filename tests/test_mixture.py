@@ -266,3 +266,14 @@ def test_loss_under_jit_over_two_batch_axes_equals_flat():
     flat = loss(jax.tree.map(flatten, mix), anchors, flatten(waypoints), flatten(mask))
     for name in nested:
       np.testing.assert_allclose(flatten(nested[name]), flat[name], rtol=1e-6, atol=1e-6)
+
+
+def test_normalised_targets_are_those_of_the_data_room():
+  from s2e_jax.data import windows
+
+  waypoints, mask = random_targets(26, (2, 30))
+  waypoints[0, 0] = 0.0
+  ours, v = mx.normalise_targets(waypoints, mask)
+  theirs, theirs_v = windows.normalise(waypoints, mask)
+  np.testing.assert_allclose(v, theirs_v, rtol=1e-6)
+  np.testing.assert_allclose(np.asarray(ours)[mask], theirs[mask], rtol=1e-5)
