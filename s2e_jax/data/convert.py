@@ -15,7 +15,6 @@ import random
 import re
 import sys
 import typing
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -80,7 +80,8 @@ class _Array:
       raise pickle.UnpicklingError(
         f'array of shape {self.shape} and type {dtype} needs {count * dtype.itemsize} bytes'
       )
-    return np.frombuffer(bytes(raw), dtype).reshape(self.shape, order=order)
+    array = np.frombuffer(bytes(raw), dtype).reshape(self.shape, order=order)
+    return array.astype(dtype.newbyteorder('='), copy=False)
 
 
 class _Function:
@@ -124,6 +125,10 @@ def _scalar(dtype: Any, raw: Any = b'') -> Any:
   return np.frombuffer(raw, real)[0].item()
 
 
+def _no_bytes() -> bytes:
+  return b''
+
+
 def _encode(text: Any, codec: Any) -> bytes:
   if _text(codec) not in ('latin1', 'latin-1') or not isinstance(text, str):
     raise pickle.UnpicklingError(f'codec {codec!r} is not admitted')
@@ -146,6 +151,9 @@ class _Unpickler(pickle.Unpickler):
       }
       if name in functions:
         return _Function(functions[name])
+    if module in ('builtins', '__builtin__') and name in ('set', 'frozenset', 'bytes'):
+      # what old protocols write for sets and for empty bytes
+      return _Function({'set': set, 'frozenset': frozenset, 'bytes': _no_bytes}[name])
     if (module, name) == ('_codecs', 'encode'):
       return _Function(_encode)
     raise ClipError(

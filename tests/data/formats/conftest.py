@@ -1,0 +1,84 @@
+"""Pictures that tell their own number, and writers of tiny files in the published layouts."""
+
+import fractions
+import io
+
+import av
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+
+def numbered(index, height=24, width=40):
+  """A grey picture whose brightness names its index (5 levels apart), brighter on the right half."""
+  image = np.full((height, width, 3), 20 + 5 * index, np.uint8)
+  image[:, width // 2 :] += 30
+  return image
+
+
+def number_of(jpeg):
+  """Index that `numbered` drew into a picture, after lossy coding."""
+  image = simplejpeg.decode_jpeg(jpeg)
+  left, right = image[:, : image.shape[1] // 2 - 2].mean(), image[:, image.shape[1] // 2 + 2 :].mean()
+  assert 20 < right - left < 40, 'left and right were swapped or lost'
+  return round((left - 20) / 5)
+
+
+def jpeg_bytes(image):
+  """The picture as a JPEG file."""
+  return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=97, colorsubsampling='444')
+
+
+def png_bytes(image):
+  """The picture as a PNG file."""
+  ok, data = cv2.imencode('.png', np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image)
+  assert ok
+  return data.tobytes()
+
+
+def write_video(path, ticks, codec='libx264', time_base=fractions.Fraction(1, 1000), height=48, width=64):
+  """Video of numbered pictures at the given integer times in units of `time_base`; key frame every 5."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with av.open(str(path), 'w') as container:
+    options = {'libsvtav1': {'preset': '12', 'svtav1-params': 'lp=1'}, 'libx264': {'crf': '10'}}.get(codec, {})
+    stream = container.add_stream(codec, rate=30, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+    stream.time_base = stream.codec_context.time_base = time_base
+    stream.codec_context.gop_size = 5
+    if codec == 'mpeg4':
+      stream.codec_context.bit_rate = 4_000_000
+    for i, tick in enumerate(ticks):
+      frame = av.VideoFrame.from_ndarray(numbered(i, height, width), format='rgb24')
+      frame.pts, frame.time_base = tick, time_base
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+class Files:
+  """What the tests of this folder share."""
+
+  numbered = staticmethod(numbered)
+  number_of = staticmethod(number_of)
+  jpeg_bytes = staticmethod(jpeg_bytes)
+  png_bytes = staticmethod(png_bytes)
+  write_video = staticmethod(write_video)
+  BytesIO = io.BytesIO
+
+
+@pytest.fixture(scope='session')
+def files():
+  """Helpers of this folder."""
+  return Files
+
+
+@pytest.fixture
+def arc():
+  """Poses of a drive along a circle: (position [T, 2], yaw [T]) for T frames 0.3 m apart."""
+
+  def make(count, start=(3.0, -2.0), heading=0.4, turn=0.05):
+    yaw = heading + turn * np.arange(count)
+    steps = 0.3 * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+    return np.asarray(start) + np.concatenate([[[0, 0]], np.cumsum(steps[:-1], axis=0)]), yaw
+
+  return make
