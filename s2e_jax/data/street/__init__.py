@@ -1,0 +1,1 @@
+"""A procedural street: what stands where, how an expert drives it, what a camera sees of it."""
