@@ -155,6 +155,25 @@ def test_drives_keep_speed_acceleration_turning_and_clearance():
   assert turned >= 12
 
 
+@pytest.mark.parametrize('d', [-0.6, 0.3])
+def test_an_obstacle_is_passed_early_and_with_room_on_its_wider_side(d):
+  street, s = open_square(half_width=2.0), 40.0
+  obstacle = things.make_thing(
+    street, 'bin', s, d, things.OBSTACLES['bin'][0](np.random.default_rng(0)), 0.28, is_obstacle=True
+  )
+  path = drive.plan_path(street, [obstacle])
+  assert drive.clearance(path, obstacle) > drive.CLEARANCE - 0.1
+  offset = path.points[:, 1] * -np.sign(d)
+  at = np.interp([s - 12, s - 1.0, s, s + 1.0, s + 12], path.s, offset)
+  assert at[2] > 0.25 and min(at[1], at[3]) > 0.75 * at[2]
+  assert abs(at[0]) < 0.01 and abs(at[4]) < 0.01
+
+
+def test_most_obstacles_keep_their_place():
+  _, stuff, _ = zip(*drives(20), strict=True)
+  assert np.mean([sum(item.is_obstacle for item in some) for some in stuff]) > 6
+
+
 def test_nobody_is_touched_while_crossing():
   met = 0
   for _, stuff, run in drives(40):
