@@ -20,13 +20,19 @@ def ellipse_radius2(coverage: float) -> float:
 
 
 @jax.jit
-def _judge(mixture: TrajectoryMixture, waypoints: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Negative log-likelihood per waypoint [N] and squared Mahalanobis distances [N, M, H]."""
+def _judge(mixture: TrajectoryMixture, waypoints: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Negative log-likelihood per waypoint [N], squared Mahalanobis distances in metres and of shapes [N, M, H]."""
+  is_seen = jnp.ones(waypoints.shape[:-1], bool)
   metric = mx.in_metres(mixture)
-  nll = -mx.mixture_log_prob(metric, waypoints, jnp.ones(waypoints.shape[:-1], bool)) / waypoints.shape[-2]
-  z = (waypoints[..., None, :, :] - metric.mean) * jnp.exp(-metric.log_std)
-  zx, zy, rho = z[..., 0], z[..., 1], metric.rho
-  return nll, zx * zx + (zy - rho * zx) ** 2 / ((1.0 - rho) * (1.0 + rho))
+  nll = -mx.mixture_log_prob(metric, waypoints, is_seen) / waypoints.shape[-2]
+  return nll, _distance2(metric, waypoints), _distance2(mixture, mx.normalise_targets(waypoints, is_seen)[0])
+
+
+def _distance2(mixture: TrajectoryMixture, waypoints: jax.Array) -> jax.Array:
+  """Squared Mahalanobis distances [N, M, H] of waypoints [N, H, 2] in mean's units."""
+  z = (waypoints[..., None, :, :] - mixture.mean) * jnp.exp(-mixture.log_std)
+  zx, zy, rho = z[..., 0], z[..., 1], mixture.rho
+  return zx * zx + (zy - rho * zx) ** 2 / ((1.0 - rho) * (1.0 + rho))
 
 
 def window_calibration(
@@ -37,17 +43,20 @@ def window_calibration(
   mixture: N windows. truth: [N, H, 2] m. assigned: [N] int, the mode that the training rule gives the truth to.
 
   values: nll_metres, the negative log-density of the whole mixture in metres, in nats per waypoint (the predicted
-    v is part of it, unlike in the normalised training loss; it may be negative); coverage_50_top, coverage_90_top,
-    coverage_50_assigned, coverage_90_assigned: the share of waypoints inside that ellipse of the mode.
+    v is part of it, unlike in the normalised training loss; it may be negative); coverage_C_top, _assigned, _shape
+    for C = 50, 90: the share of waypoints inside that ellipse, in metres, of the top and of the assigned mode, and
+    of the assigned mode once the truth is divided by its own v. Training fits sigma to shapes alone, so a low
+    coverage in metres beside a good one of shapes says that the error of v is what sigma does not know.
   The second dict has the same coverage keys, one waypoint at a time. Ideal: 0.5 and 0.9. The top mode may honestly
   cover less when the mixture spreads its belief over several.
   """
-  nll, distance2 = jax.tree.map(np.asarray, _judge(mixture, truth))
+  nll, metres, shapes = jax.tree.map(np.asarray, _judge(mixture, truth))
   rows = np.arange(len(truth))
-  modes = {'top': np.argmax(np.asarray(mixture.logits), axis=1), 'assigned': np.asarray(assigned)}
+  top = np.argmax(np.asarray(mixture.logits), axis=1)
+  kinds = {'top': metres[rows, top], 'assigned': metres[rows, assigned], 'shape': shapes[rows, assigned]}
   inside = {
-    f'coverage_{round(100 * coverage)}_{name}': (distance2[rows, mode] < ellipse_radius2(coverage)).astype(float)
-    for name, mode in modes.items()
+    f'coverage_{round(100 * coverage)}_{name}': (distance2 < ellipse_radius2(coverage)).astype(float)
+    for name, distance2 in kinds.items()
     for coverage in COVERAGES
   }
   return {'nll_metres': nll} | {key: value.mean(axis=1) for key, value in inside.items()}, inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def cut_cases(
   """Every window of the clips with K frames of history and a full horizon of truth, neither across a gap.
 
   clips: have stamps, position and yaw (`ClipInfo`); clip_indices: which of them. Frames are those of the 4 Hz grid
-  from the first frame on. The goal is the own position `goal_s` ahead or at the end of the clip; there is none
+  from the first frame on; Deviation from training windows: none begins before the clip, so that constant velocity
+  always has a past to go by. The goal is the own position `goal_s` ahead or at the end of the clip; there is none
   where the clip ends within the horizon, as in training.
   """
   spec = windows.SegmentSpec(
@@ -66,14 +68,7 @@ def cut_cases(
   parts: list[dict[str, np.ndarray]] = []
   for index in clip_indices:
     clip = clips[index]
-    stamps = np.asarray(clip.stamps, np.float64)
-    grid = windows.frame_grid(stamps, dt)
-    if len(grid) < num_history:
-      continue
-    history = np.lib.stride_tricks.sliding_window_view(grid, num_history)
-    is_whole = windows.end_of_continuity(stamps, spec.max_gap_s)[history[:, 0]] >= stamps[history[:, -1]]
-    is_full = windows.num_true_waypoints(stamps, spec)[history[:, -1]] == horizon
-    history = history[is_whole & is_full]
+    history = _histories(np.asarray(clip.stamps, np.float64), spec)
     if not len(history):
       continue
     labels = windows.segment_labels(clip, history[:, -1], spec, np.random.default_rng(0))
@@ -84,7 +79,7 @@ def cut_cases(
         'goal_in_robot': labels['goal_in_robot'],
         'has_goal': labels['has_goal'],
         'waypoints': labels['waypoints_in_robot'],
-        'velocity_in_robot': _recent_velocity(clip, history[:, -1]),
+        'velocity_in_robot': _recent_velocity(clip, history),
       }
     )
   times = dt * np.arange(1, horizon + 1)
@@ -97,11 +92,28 @@ def cut_cases(
   return Cases(times=times, **{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
 
-def _recent_velocity(clip: Any, present: np.ndarray) -> np.ndarray:
-  """Mean velocity [n, 2] (m/s, robot frame) over the last half second, or since the start of the clip."""
+def _histories(stamps: np.ndarray, spec: windows.SegmentSpec) -> np.ndarray:
+  """Frames [n, K] of every window of one clip with whole history and full future, each present once."""
+  edges = [0, *(np.flatnonzero(windows.is_hole(stamps, spec.max_gap_s)) + 1), len(stamps)]
+  found = [np.zeros((0, spec.num_history), int)]
+  for start, stop in itertools.pairwise(edges):
+    grid = start + windows.frame_grid(stamps[start:stop], spec.dt)
+    if len(grid) < spec.num_history:
+      continue
+    history = np.lib.stride_tricks.sliding_window_view(grid, spec.num_history)
+    # below 4 Hz the grid repeats frames: a present that is the one before it again would count twice
+    is_new = np.diff(history[:, -1], prepend=-1) > 0
+    is_full = windows.num_true_waypoints(stamps, spec)[history[:, -1]] == spec.horizon
+    found.append(history[is_new & is_full])
+  return np.concatenate(found)
+
+
+def _recent_velocity(clip: Any, history: np.ndarray) -> np.ndarray:
+  """Mean velocity [n, 2] (m/s, robot frame) over the last half second, or the whole of a shorter history."""
   stamps, yaw = np.asarray(clip.stamps, np.float64), np.asarray(clip.yaw, np.float64)
   position = np.asarray(clip.position, np.float64)
-  before = np.maximum(stamps[present] - _VELOCITY_SPAN_S, stamps[0])
+  present, first = history[:, -1], history[:, 0] if history.shape[1] > 1 else 0 * history[:, 0]
+  before = np.maximum(stamps[present] - _VELOCITY_SPAN_S, stamps[first])
   then, _ = geometry.interpolate_poses(before, stamps, position, yaw)
   then_in_robot = geometry.to_robot_frame(then, position[present], yaw[present])
   return -then_in_robot / np.maximum(stamps[present] - before, 1e-3)[:, None]

@@ -87,3 +87,22 @@ def test_mode_statistics_show_collapse():
   found = calibration.mode_statistics(collapsed, np.zeros(50, int))
   assert found['score_entropy'] == pytest.approx(found['score_entropy_max'])
   assert found['assigned_share'] == [1.0, 0.0, 0.0]
+
+
+def test_an_error_of_speed_alone_leaves_the_coverage_of_shapes():
+  mix = mixture_of(2000)
+  mode, truth = draw(mix)
+  slow = mix.replace(step_length=mix.step_length * 0.3)
+  right, _ = calibration.window_calibration(mix, truth, mode)
+  wrong, _ = calibration.window_calibration(slow, truth, mode)
+  assert wrong['coverage_90_assigned'].mean() < right['coverage_90_assigned'].mean() - 0.2
+  np.testing.assert_allclose(wrong['coverage_90_shape'], right['coverage_90_shape'])
+
+
+def test_coverage_of_shapes_judges_the_truth_in_units_of_its_own_v():
+  mix = mixture_of(1, modes=1)
+  steps = np.linalg.norm(np.diff(mix.mean[0, 0], axis=0, prepend=np.zeros((1, 2))), axis=-1)
+  shape = mix.replace(mean=mix.mean / steps.mean(), log_std=np.full_like(mix.log_std, -3))
+  truth = 0.37 * shape.mean[:, 0]
+  values, _ = calibration.window_calibration(shape, truth, np.zeros(1, int))
+  assert values['coverage_50_shape'][0] == 1

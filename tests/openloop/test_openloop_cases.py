@@ -54,6 +54,19 @@ def test_windows_do_not_reach_across_a_gap():
   assert set(cases.history[:, -1]) == set(range(2, 20 - H)) | set(range(22, 48 - H))
 
 
+def test_a_gap_in_a_fast_clip_repeats_no_window():
+  clip = arc(12.0, rate=10.0)
+  clip.stamps[60:] += 5.0
+  cases = cut_cases([clip], [0], K)
+  assert len(set(map(tuple, cases.history))) == len(cases)
+  assert all(len(set(row)) == K and ((row < 60).all() or (row >= 60).all()) for row in cases.history)
+
+
+def test_a_slow_clip_shows_each_present_once():
+  cases = cut_cases([arc(20.0, rate=2.0)], [0], K)
+  assert len(set(cases.history[:, -1])) == len(cases) > 20
+
+
 def test_no_window_at_all_gives_empty_cases():
   cases = cut_cases([arc(1.0)], [0], K)
   assert len(cases) == 0 and cases.waypoints.shape == (0, H, 2)
