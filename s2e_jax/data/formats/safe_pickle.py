@@ -153,7 +153,8 @@ class _Unpickler(pickle.Unpickler):
         return _Function(functions[name])
     if module in ('builtins', '__builtin__') and name in ('set', 'frozenset', 'bytes'):
       # what old protocols write for sets and for empty bytes
-      return _Function({'set': set, 'frozenset': frozenset, 'bytes': _no_bytes}[name])
+      containers: dict[str, Callable[..., Any]] = {'set': set, 'frozenset': frozenset, 'bytes': _no_bytes}
+      return _Function(containers[name])
     if (module, name) == ('_codecs', 'encode'):
       return _Function(_encode)
     raise ClipError(

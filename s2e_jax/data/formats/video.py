@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import av
@@ -64,7 +64,7 @@ def read_frames(path: Path, times: np.ndarray, tolerance: float) -> Iterator[np.
   A ClipError stands where no frame lies within `tolerance` s or where decoding failed. Starts decoding at the
   key frame before the first time, so a short piece of a long file is cheap.
   """
-  if not len(times):
+  if len(times) == 0:
     return
   pending = list(map(float, times))
   best: tuple[float, np.ndarray] | None = None
@@ -106,9 +106,24 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _decoded(path: Path, start: float) -> Iterator[tuple[float, av.VideoFrame | str]]:
   """(time, frame) in order from the key frame before `start`; (0, message) for a packet that fails to decode."""
+  frames = _decoded_from(path, start)
+  for first in frames:
+    if not isinstance(first[1], str) and first[0] > start > 0:
+      # Containers without an index (MPEG-TS) may land behind the wanted frame: read such a file from its start.
+      frames.close()
+      yield from _decoded_from(path, None)
+      return
+    yield first
+    if not isinstance(first[1], str):
+      break
+  yield from frames
+
+
+def _decoded_from(path: Path, seek_to: float | None) -> Generator[tuple[float, av.VideoFrame | str]]:
+  """As `_decoded`, trusting where the container lands after a seek; None reads from the start."""
   with _opened(path) as (container, stream):
-    if start > 0 and stream.time_base:
-      container.seek(int(start / float(stream.time_base)), stream=stream)
+    if seek_to is not None and seek_to > 0 and stream.time_base:
+      container.seek(int(seek_to / float(stream.time_base)), stream=stream)
     packets = container.demux(stream)
     while True:
       try:
@@ -116,9 +131,7 @@ def _decoded(path: Path, start: float) -> Iterator[tuple[float, av.VideoFrame | 
         for frame in packet.decode():
           if isinstance(frame, av.VideoFrame) and frame.time is not None:
             yield frame.time, frame
-      except StopIteration:
-        return
-      except EOFError:
+      except (StopIteration, EOFError):
         return
       except FFmpegError as error:
         yield 0.0, str(error)

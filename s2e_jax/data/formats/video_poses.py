@@ -24,7 +24,8 @@ _POSE_SUFFIXES = ('.txt', '.csv', '.tum')
 def load_pose_text(path: Path) -> np.ndarray:
   """[N, 8] float64 t x y z qx qy qz qw; '#' lines and a header line are passed over.
 
-  Raises ClipError 'bad_pose_file' naming the line that does not have eight numbers, and 'unsorted_stamps'.
+  Numbers may be NaN. Raises ClipError 'bad_pose_file' naming the line that does not have eight numbers, and
+  'unsorted_stamps'.
   """
   rows: list[list[float]] = []
   for number, line in enumerate(path.read_text(errors='replace').splitlines(), 1):
@@ -45,12 +46,12 @@ def load_pose_text(path: Path) -> np.ndarray:
   if len(rows) < 2:
     raise ClipError('bad_pose_file', f'{path} holds {len(rows)} poses, at least 2 are needed')
   poses = np.array(rows)
-  steps = np.diff(poses[:, 0])
-  if not (steps > 0).all():
-    bad = int(np.flatnonzero(~(steps > 0))[0])
+  stamps = poses[np.isfinite(poses[:, 0]), 0]
+  if (np.diff(stamps) <= 0).any():
+    bad = int(np.argmax(np.diff(stamps) <= 0))
     raise ClipError(
       'unsorted_stamps',
-      f'{path}: time stamps must increase strictly; {poses[bad + 1, 0]} comes after {poses[bad, 0]}; sort it',
+      f'{path}: time stamps must increase strictly; {stamps[bad + 1]} comes after {stamps[bad]}; sort it',
     )
   return poses
 

@@ -11,18 +11,24 @@ import simplejpeg
 
 
 def numbered(index, height=24, width=40):
-  """A grey picture whose brightness names its index (5 levels apart), brighter on the right half."""
-  image = np.full((height, width, 3), 20 + 5 * index, np.uint8)
+  """A grey picture that names its index below 100: tens by the upper half's brightness, units by the lower's.
+
+  The right half is brighter, so that a mirrored picture is noticed.
+  """
+  image = np.full((height, width, 3), 20 + 20 * (index // 10), np.uint8)
+  image[height // 2 :] = 20 + 20 * (index % 10)
   image[:, width // 2 :] += 30
   return image
 
 
 def number_of(jpeg):
   """Index that `numbered` drew into a picture, after lossy coding."""
-  image = simplejpeg.decode_jpeg(jpeg)
-  left, right = image[:, : image.shape[1] // 2 - 2].mean(), image[:, image.shape[1] // 2 + 2 :].mean()
-  assert 20 < right - left < 40, 'left and right were swapped or lost'
-  return round((left - 20) / 5)
+  image = simplejpeg.decode_jpeg(jpeg).astype(float)
+  middle_y, middle_x = image.shape[0] // 2, image.shape[1] // 2
+  left, right = image[:, : middle_x - 2], image[:, middle_x + 2 :]
+  assert 20 < right.mean() - left.mean() < 40, 'left and right were swapped or lost'
+  tens, units = left[: middle_y - 2].mean(), left[middle_y + 2 :].mean()
+  return 10 * round((tens - 20) / 20) + round((units - 20) / 20)
 
 
 def jpeg_bytes(image):

@@ -27,7 +27,9 @@ PLAIN = {
 
 def same(a, b):
   if isinstance(b, np.ndarray):
-    return isinstance(a, np.ndarray) and a.dtype == b.dtype.newbyteorder('=') and a.shape == b.shape and (a == b).all()
+    return (
+      isinstance(a, np.ndarray) and a.dtype == b.dtype.newbyteorder('=') and a.shape == b.shape and (a == b).all()
+    )
   if isinstance(b, dict):
     return a.keys() == b.keys() and all(same(a[k], b[k]) for k in b)
   if isinstance(b, list | tuple):
