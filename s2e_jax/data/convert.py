@@ -13,6 +13,7 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import sys
 import typing
 from collections.abc import Sequence
@@ -197,9 +198,10 @@ def convert(
   writer = DatasetWriter(
     dst, name if name[:1].isalpha() else f'd_{name}', not fresh, overwrite=overwrite, options=about
   )
-  progress = _Progress(dst.with_name(dst.name + '.partial') / 'items.jsonl')
+  staging_folder = writer.path.with_name(writer.path.name + '.partial')
+  progress = _Progress(staging_folder / 'items.jsonl')
   bar = tqdm(items, desc=f'{from_format} -> {dst.name}', unit='clip', disable=quiet or None)
-  num_skipped = 0
+  num_skipped, last_skip = 0, ''
   for item in bar:
     if item.item_id in progress.done:
       continue
@@ -209,10 +211,15 @@ def convert(
         if clip.clip_id not in writer.resumed:
           writer.add(clip, split_of[item.item_id])
     except ClipError as error:
-      num_skipped += 1
+      num_skipped, last_skip = num_skipped + 1, str(error)
       writer.skip(Skip(error.reason, item.where, str(error)))
       bar.set_postfix(skipped=num_skipped)
     progress.finish_item(item.item_id, tally)
+  if not writer.num_clips:
+    # Nothing is worth going on with, and what is left would stand in the way of a run with better options.
+    counts = writer.skip_counts()
+    shutil.rmtree(staging_folder, ignore_errors=True)
+    raise ValueError(f'--src={src} gave no usable clip; left out: {counts}; e.g. {last_skip}; nothing was written')
   summary = writer.finish()
   _extend_summary(dst / SUMMARY_FILE, progress.tally)
   if not quiet:

@@ -84,7 +84,9 @@ class DatasetWriter:
     if self._replaced.exists() and not self.path.exists():
       os.replace(self._replaced, self.path)  # killed between the two renames of an overwrite
     if self.path.exists() and not overwrite and (self.path.is_file() or any(self.path.iterdir())):
-      raise ValueError(f'{self.path} exists already; choose another folder or pass overwrite=True to replace it')
+      raise ValueError(
+        f'{self.path} exists already; choose another folder, or overwrite=True (--overwrite) to replace it'
+      )
     if (
       self.path.exists()
       and overwrite
@@ -102,7 +104,7 @@ class DatasetWriter:
       if before != about:
         raise ValueError(
           f'{self._staging} holds an unfinished conversion with other settings ({before}, now {about}); '
-          'run it with the same settings or start afresh with resume=False'
+          'run it with the same settings or start afresh with resume=False (--fresh)'
         )
     with staging.explained('starting', self._staging):
       (self._staging / 'clips').mkdir(parents=True, exist_ok=True)
