@@ -32,7 +32,13 @@ def stages(out: Path, steps: int) -> list[tuple[str, list[str]]]:
     ),
     (
       'Evaluate open loop',
-      [*python, 's2e_jax.evaluate', '--config=configs/openloop.py', f'--checkpoint={run}', f'--out={out / "eval"}'],
+      [
+        *python,
+        's2e_jax.evaluate',
+        '--config=configs/openloop.py',
+        f'--checkpoint={run}',
+        f'--out={out / "eval"}',
+      ],
     ),
   ]
 

@@ -1,0 +1,20 @@
+"""All benchmarks by name, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from experiments.bench import encoders, loss, training
+from experiments.bench.timing import Row
+
+
+def benchmarks() -> dict[str, Callable[[], Row]]:
+  """name -> function that measures and returns its row; a row's name is its function's name."""
+  functions = (
+    encoders.encoder_vs_grouped_conv,
+    encoders.tiny_encoder_frames_per_s,
+    training.loader_images_per_s,
+    training.train_step_images_per_s,
+    loss.loss_vs_distrax,
+  )
+  return {function.__name__: function for function in functions}

@@ -1,0 +1,1 @@
+"""What each model costs: parameters, compile time and memory of the train step."""
