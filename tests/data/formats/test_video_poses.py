@@ -220,3 +220,10 @@ def test_reading_starts_near_the_wanted_time(tmp_path, files):
   assert [files.number_of(files.jpeg_bytes(i)) for i in images[:3]] == [30, 31, 34]
   assert images[3].reason == 'no_video_frame'
   np.testing.assert_allclose(video.frame_times(path), 0.04 * np.arange(40), atol=1e-9)
+
+
+def test_the_nearest_frame_is_taken_not_the_first_or_last_in_reach(tmp_path, files):
+  path = tmp_path / 'v.mp4'
+  files.write_video(path, [40 * i for i in range(40)])
+  images = video.read_frames(path, np.array([0.09, 0.595, 0.61, 1.6]), 0.1)
+  assert [files.number_of(files.jpeg_bytes(image)) for image in images] == [2, 15, 15, 39]
