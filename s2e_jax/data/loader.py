@@ -23,17 +23,16 @@ from s2e_jax.structs import SegmentBatch
 _PADDING = -1  # number of a segment that only fills the last batch
 
 
-def decode_frame(jpeg: bytes, out: np.ndarray) -> None:
-  """Decodes one JPEG into `out` [h, w, 3] uint8 RGB.
+def decode_frame(jpeg: bytes, height: int, width: int) -> np.ndarray:
+  """[height, width, 3] uint8 RGB of one JPEG.
 
-  A larger image is decoded at the smallest of the JPEG scales (n/8) that still covers `out`, then area-averaged.
-  ValueError when it cannot be decoded.
+  A larger image is decoded at the smallest of the JPEG scales (n/8) that still covers that size, then
+  area-averaged. ValueError when it cannot be decoded.
   """
-  height, width, _ = out.shape
   image = simplejpeg.decode_jpeg(jpeg, 'RGB', min_height=height, min_width=width)
-  if image.shape != out.shape:
+  if image.shape != (height, width, 3):
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-  out[:] = image
+  return image
 
 
 class _LoadBatch:
@@ -48,7 +47,7 @@ class _LoadBatch:
   def __call__(self, keys: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
     """Arrays of a SegmentBatch of len(keys) segments."""
     spec = self.plan.spec
-    frames = np.zeros((len(keys), spec.num_frames, self.height, self.width, 3), np.uint8)
+    frames = np.empty((len(keys), spec.num_frames, self.height, self.width, 3), np.uint8)
     rows = [self._segment(epoch, number, frames[i]) for i, (epoch, number) in enumerate(keys)]
     return {'frames': frames} | {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -56,33 +55,37 @@ class _LoadBatch:
     """Labels of one segment; its images are written into `frames` [F, h, w, 3]."""
     spec = self.plan.spec
     if number == _PADDING:
+      frames[:] = 0
       some = self.dataset.clips[0]
       return windows.segment_labels(some, np.full(spec.num_windows, -1), spec, np.random.default_rng(0))
     # What a segment looks like depends on seed, epoch and number alone, not on batch size, worker or process.
     rng = np.random.default_rng((self.plan.seed, 1, epoch, number))
     segment = self.plan.segment(epoch, number)
     clip = self.dataset.clips[segment.clip_index]
-    unique, place = np.unique(segment.frame_indices, return_inverse=True)
-    images = np.empty((len(unique), self.height, self.width, 3), np.uint8)
-    encoded = self.dataset.frames(segment.clip_index, unique.tolist())
-    for frame, jpeg, image in zip(unique, encoded, images, strict=True):
+    labels = windows.segment_labels(clip, segment.present_indices, spec, rng)
+    is_flipped, draw = rng.uniform() < self.flip_prob, augment.draw_photometric(rng, self.photometric)
+    relight = augment.photometric_op(draw)
+    # Image by image, so that each stays in the cache from decoding to its place in the batch.
+    unique, first, place = np.unique(segment.frame_indices, return_index=True, return_inverse=True)
+    for frame, slot, jpeg in zip(
+      unique, first, self.dataset.frames(segment.clip_index, unique.tolist()), strict=True
+    ):
       try:
-        decode_frame(jpeg, image)
+        image = decode_frame(jpeg, self.height, self.width)
       except ValueError as error:
         raise ValueError(
           f'{self.dataset.path}: frame {frame} of clip {clip.clip_id!r} cannot be decoded ({error}); the dataset '
           'is damaged, convert it again'
         ) from error
-    labels = windows.segment_labels(clip, segment.present_indices, spec, rng)
-    is_flipped, draw = rng.uniform() < self.flip_prob, augment.draw_photometric(rng, self.photometric)
-    if self.photometric:
-      images = augment.apply_photometric(images, draw)
-    if is_flipped:
-      both = augment.flip(labels | {'frames': images})
-      images = both.pop('frames')
-      labels = both
-    np.take(images, place, axis=0, out=frames)
-    return labels
+      if self.photometric:
+        image = relight(image)
+      if is_flipped:
+        augment.flip_image(image, frames[slot])
+      else:
+        frames[slot] = image
+    for slot in np.flatnonzero(first[place] != np.arange(len(frames))):
+      frames[slot] = frames[first[place[slot]]]
+    return augment.flip_labels(labels) if is_flipped else labels
 
 
 class Loader(Iterator[SegmentBatch]):
@@ -158,14 +161,25 @@ class Loader(Iterator[SegmentBatch]):
     self.close()
 
 
-class _WithEpoch:
-  """Segment number -> (epoch, number), from its place in the endless sequence."""
+class _Shuffled:
+  """Place in the endless sequence of epochs -> (epoch, segment number), each epoch in an order of its own.
 
-  def __init__(self, num_segments: int):
-    self.num_segments = num_segments
+  Grain's own shuffle computes one index at a time, which for a few hundred segments takes longer than decoding the
+  images; a permutation per epoch costs nothing.
+  """
 
-  def __call__(self, index: int, number: int) -> tuple[int, int]:
-    return index // self.num_segments, number
+  def __init__(self, num_segments: int, seed: int):
+    self.num_segments, self.seed = num_segments, seed
+    self._orders: dict[int, np.ndarray] = {}
+
+  def __call__(self, index: int, _: Any) -> tuple[int, int]:
+    epoch, place = divmod(index, self.num_segments)
+    order = self._orders.get(epoch)
+    if order is None:
+      order = np.random.default_rng((self.seed, 2, epoch)).permutation(self.num_segments)
+      # Threads may be an epoch apart where one ends; the swap is one assignment, so no lock is needed.
+      self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) == 1} | {epoch: order}
+    return epoch, int(order[place])
 
 
 class _OrPadding:
@@ -227,8 +241,7 @@ def make_loader(
   plan = SegmentPlan(dataset.clips, clip_indices, spec, train, seed)
   load = _LoadBatch(dataset, plan, image_height, image_width, flip_prob, photometric)
   if train:
-    numbers = grain.MapDataset.range(plan.num_segments).shuffle(seed=seed % 2**32).repeat()
-    keys = numbers.map_with_index(_WithEpoch(plan.num_segments))
+    keys = grain.MapDataset.range(plan.num_segments).repeat().map_with_index(_Shuffled(plan.num_segments, seed))
   else:
     share = batch_segments * process_count
     padded = -(-plan.num_segments // share) * share

@@ -24,11 +24,15 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-  """Frames start .. stop-1 of a clip, without holes; num_segments of them make an epoch."""
+  """Part of a clip without holes; num_segments of them make an epoch.
+
+  grids: per phase the clip's frame indices on the 4 Hz grid. counts: per phase, how many leading grid places have
+  enough future for a window.
+  """
 
   clip_index: int
-  start: int
-  stop: int
+  grids: tuple[np.ndarray, ...]
+  counts: tuple[int, ...]
   num_segments: int
 
 
@@ -51,7 +55,6 @@ class SegmentPlan:
     """clips: all clips; clip_indices: those to use. ValueError when none of them holds a window."""
     self.spec = spec if train else dataclasses.replace(spec, min_waypoints=spec.horizon)
     self.train, self.seed = train, seed
-    self._clips = clips
     self._pieces: list[_Piece] = []
     self.too_short: list[str] = []
     self.num_windows = 0
@@ -60,12 +63,10 @@ class SegmentPlan:
       edges = [0, *(np.flatnonzero(windows.is_hole(stamps, spec.max_gap_s)) + 1), len(stamps)]
       found = 0
       for start, stop in itertools.pairwise(edges):
-        grid = windows.frame_grid(stamps[start:stop], spec.dt)
-        count = self._num_windows(stamps[start:stop], grid)
-        if count:
-          num_segments = -(-count // spec.num_windows)
-          self._pieces.append(_Piece(int(clip_index), int(start), int(stop), num_segments))
-        found += len(np.unique(grid[:count]))
+        piece = self._piece(int(clip_index), stamps[start:stop], int(start))
+        if piece.num_segments:
+          self._pieces.append(piece)
+        found += len(np.unique(piece.grids[0][: piece.counts[0]]))
       self.num_windows += found
       if not found:
         self.too_short.append(clips[clip_index].clip_id)
@@ -78,36 +79,41 @@ class SegmentPlan:
     self._first = np.cumsum([0] + [piece.num_segments for piece in self._pieces])
     self.num_segments = int(self._first[-1])
 
-  def _num_windows(self, stamps: np.ndarray, grid: np.ndarray) -> int:
-    """How many leading grid places have enough future; stamps have no holes, so these are a prefix."""
-    return int((windows.num_true_waypoints(stamps, self.spec)[grid] >= self.spec.min_waypoints).sum())
+  def _piece(self, clip_index: int, stamps: np.ndarray, start: int) -> _Piece:
+    """The piece of a clip that has `stamps` (without holes) and begins at frame `start`."""
+    spec = self.spec
+    phases = range(windows.num_phases(stamps, spec.dt) if self.train else 1)
+    grids = [windows.frame_grid(stamps, spec.dt, phase) for phase in phases]
+    is_window = windows.num_true_waypoints(stamps, spec) >= spec.min_waypoints  # a prefix: there are no holes
+    counts = [int(is_window[grid].sum()) for grid in grids]
+    return _Piece(
+      clip_index, tuple(start + grid for grid in grids), tuple(counts), -(-counts[0] // spec.num_windows)
+    )
 
   def segment(self, epoch: int, number: int) -> Segment:
     """Segment `number` (0 .. num_segments - 1) of an epoch."""
     which = int(np.searchsorted(self._first, number, side='right')) - 1
     piece, k = self._pieces[which], int(number - self._first[which])
-    stamps = self._clips[piece.clip_index].stamps[piece.start : piece.stop]
     spec, n = self.spec, piece.num_segments
     phase, rng = 0, None
     if self.train:
       # All segments of a piece must agree on grid and overlaps, so these depend on piece and epoch alone.
       rng = np.random.default_rng((self.seed, 0, epoch, which))
-      phase = int(rng.integers(windows.num_phases(stamps, spec.dt)))
-    grid = windows.frame_grid(stamps, spec.dt, phase)
-    count = self._num_windows(stamps, grid)
+      phase = int(rng.integers(len(piece.grids)))
+    grid, count = piece.grids[phase], piece.counts[phase]
     start = k * spec.num_windows
     if rng is not None and n > 1:
       spare = max(0, n * spec.num_windows - count)
       start -= int(np.sort(np.concatenate([[0], rng.integers(0, spare + 1, n - 2), [spare]]))[k])
     places = start + np.arange(spec.num_windows)
+    present = grid[np.minimum(places, len(grid) - 1)]
     # Below 4 Hz the grid repeats frames; a present that is the one before it again would only count it twice.
-    fresh = np.diff(grid, prepend=-1) > 0
-    exists = (places >= 0) & (places < count) & fresh[np.clip(places, 0, len(grid) - 1)]
+    is_again = (places > 0) & (present == grid[np.clip(places - 1, 0, len(grid) - 1)])
     # Frames after the last window serve nobody: repeating the last one spares the decoding.
     last = max(0, min(count - 1, int(places[-1])))
     history = np.clip(start + np.arange(1 - spec.num_history, spec.num_windows), 0, last)
     return Segment(
       clip_index=piece.clip_index,
-      frame_indices=piece.start + grid[history],
-      present_indices=np.where(exists, piece.start + grid[np.clip(places, 0, len(grid) - 1)], -1),
+      frame_indices=grid[history],
+      present_indices=np.where((places < count) & ~is_again, present, -1),
     )

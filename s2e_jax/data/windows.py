@@ -130,19 +130,16 @@ def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.r
   now, here, heading = stamps[present], position[present], yaw[present]
   end = end_of_continuity(stamps, spec.max_gap_s)[present]
 
-  def seen_at(times: np.ndarray) -> np.ndarray:
-    """[W, n, 2] own position at times [W, n], seen from each window's present."""
-    there, _ = geometry.interpolate_poses(times.ravel(), stamps, position, yaw)
-    return geometry.to_robot_frame(there.reshape(*times.shape, 2), here[:, None], heading[:, None])
-
   times = now[:, None] + spec.dt * np.arange(1, spec.horizon + 1)
   waypoint_mask = exists[:, None] & (np.arange(spec.horizon) < num_true_waypoints(stamps, spec)[present][:, None])
-  waypoints = seen_at(np.minimum(times, end[:, None]))
-
   ahead, keep = rng.uniform(spec.goal_min_s, spec.goal_max_s, len(present)), rng.uniform(size=len(present))
   goal_time = np.minimum(now + ahead, end)
   has_goal = exists & (keep >= spec.goal_dropout) & (goal_time > now + spec.horizon_s + _SLACK_S)
-  goal = np.where(has_goal[:, None], seen_at(goal_time[:, None])[:, 0], 0.0)
+
+  wanted = np.concatenate([np.minimum(times, end[:, None]), goal_time[:, None]], axis=1)
+  there, _ = geometry.interpolate_poses(wanted.ravel(), stamps, position, yaw)
+  points = geometry.to_robot_frame(there.reshape(*wanted.shape, 2), here[:, None], heading[:, None])
+  waypoints, goal = points[:, :-1], np.where(has_goal[:, None], points[:, -1], 0.0)
   return {
     'goal_in_robot': goal.astype(np.float32),
     'has_goal': has_goal,

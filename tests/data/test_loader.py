@@ -219,7 +219,7 @@ def test_worker_processes_give_the_same_batches_and_resume_in_another_process(sm
 def test_a_frame_is_decoded_once_per_segment(small_dataset, monkeypatch):
   decoded = []
   real = loader_lib.decode_frame
-  monkeypatch.setattr(loader_lib, 'decode_frame', lambda jpeg, out: (decoded.append(jpeg), real(jpeg, out)))
+  monkeypatch.setattr(loader_lib, 'decode_frame', lambda jpeg, *size: (decoded.append(jpeg), real(jpeg, *size))[1])
   for train in (True, False):
     batches = loader_of(small_dataset, train, batch=1)
     for _ in range(batches.num_segments):
@@ -254,8 +254,8 @@ def test_flips_and_light_are_drawn_once_per_segment(small_dataset):
 @pytest.mark.parametrize('size', [(24, 40), (12, 20), (11, 17), (7, 40), (48, 80)])
 def test_frames_are_decoded_at_the_size_asked_for(make_clip, size):
   jpeg = make_clip(height=24, width=40).frames[0]
-  out = np.zeros((*size, 3), np.uint8)
-  loader_lib.decode_frame(jpeg, out)
+  out = loader_lib.decode_frame(jpeg, *size)
+  assert out.shape == (*size, 3) and out.dtype == np.uint8
   full = simplejpeg.decode_jpeg(jpeg)
   if size == (24, 40):
     np.testing.assert_array_equal(out, full)
@@ -266,8 +266,7 @@ def test_frames_are_decoded_at_the_size_asked_for(make_clip, size):
 
 def test_a_grey_image_becomes_rgb():
   grey = np.random.default_rng(0).integers(0, 256, (16, 24, 1), dtype=np.uint8)
-  out = np.zeros((16, 24, 3), np.uint8)
-  loader_lib.decode_frame(simplejpeg.encode_jpeg(grey, colorspace='GRAY', quality=100), out)
+  out = loader_lib.decode_frame(simplejpeg.encode_jpeg(grey, colorspace='GRAY', quality=100), 16, 24)
   assert np.abs(out.astype(int) - grey).max() <= 3
 
 
