@@ -137,9 +137,7 @@ def _sources(clips: Sequence[ClipInfo]) -> dict[str, dict[str, Any]]:
       'clips': len(own),
       'frames': sum(clip.num_frames for clip in own),
       'hours': _hours(own),
-      'rate_hz': float(
-        np.median([1 / np.median(np.diff(clip.stamps)) for clip in own if clip.num_frames > 1] or [0.0])
-      ),
+      'rate_hz': sum(clip.num_frames - 1 for clip in own) / max(3600 * _hours(own), 1e-9),
     } | motion_statistics(own)
   return rows
 
