@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -80,8 +79,8 @@ class AnchorEncoder(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, anchors: Sequence[Sequence[float]]) -> jax.Array:
+  def __call__(self, anchors: jax.Array) -> jax.Array:
     """Features [M, D] of anchors [M, 2]."""
-    x = jnp.asarray(anchors, jnp.float32) / self.horizon
+    x = anchors / self.horizon
     x = ACTIVATIONS[self.activation](nn.Dense(self.width, dtype=self.dtype, name='hidden')(x))
     return nn.Dense(self.width, dtype=self.dtype, name='out')(x)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-ACTIVATIONS = {'gelu': functools.partial(nn.gelu, approximate=True), 'relu': nn.relu}
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'gelu': functools.partial(nn.gelu, approximate=True),
+  'relu': nn.relu,
+}
 LAYER_NORM_EPSILON = 1e-5
 
 

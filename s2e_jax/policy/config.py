@@ -20,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-  """Static description of a policy; hashable, JSON-able through `to_dict`, everything needed to rebuild the module.
+  """Static description of a policy, all that is needed to rebuild it; hashable, JSON-able through `to_dict`.
 
   name: label of the preset it came from. image_height, image_width: pixels.
   num_history: K frames at 4 Hz, the present one included. horizon: H waypoints, 0.25 s apart.

@@ -31,9 +31,9 @@ class CrossAttention(nn.Module):
 class DecoderBlock(nn.Module):
   """(x + self-attention among anchors,) x + cross-attention, x + feed-forward: [*B, M, D] -> [*B, M, D].
 
-  Seam for a residual-attention branch (S2E's RAM, Q' = psi(Q; K, V; Theta_D) + Z_out(psi(Z_in(Q); K, V; Theta_r))):
-  everything psi owns lies under `decoder/block_<i>/cross_attention`, and its output is added in one place, so a
-  branch is a further submodule of this block whose output joins the same sum. Theta_r is a copy of the
+  Seam for a residual-attention branch (S2E's RAM, Q' = psi(Q; K, V; Theta_D) + Z_out(psi(Z_in(Q); K, V;
+  Theta_r))): everything psi owns lies under `decoder/block_<i>/cross_attention`, and its output is added in one
+  place, so a branch is a further submodule of this block whose output joins the same sum. Theta_r is a copy of the
   `cross_attention` subtree, whose `norm` and `attention` can be called apart, with Z_in between them. No existing
   parameter changes its name, and checkpoints without a branch load into the same tree.
   """

@@ -23,7 +23,7 @@ class Head(nn.Module):
   num_outputs: int
   activation: str
   dtype: jnp.dtype
-  output_bias: float = 0.0
+  output_bias: float | None = 0.0
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -33,7 +33,8 @@ class Head(nn.Module):
       self.num_outputs,
       dtype=jnp.float32,
       kernel_init=nn.initializers.variance_scaling(1e-4, 'fan_in', 'truncated_normal'),
-      bias_init=nn.initializers.constant(self.output_bias),
+      use_bias=self.output_bias is not None,
+      bias_init=nn.initializers.constant(self.output_bias or 0.0),
       name='out',
     )(x)
 
@@ -53,7 +54,8 @@ class Heads(nn.Module):
   @nn.compact
   def __call__(self, features: jax.Array, anchors: jax.Array) -> TrajectoryMixture:
     """features [*B, M, D], anchors [M, 2] normalised end points -> mixture [*B, M, ...], all float32."""
-    logits = Head(1, self.activation, self.dtype, name='score')(features)[..., 0]
+    # No bias on the scores: softmax over modes ignores it.
+    logits = Head(1, self.activation, self.dtype, output_bias=None, name='score')(features)[..., 0]
     raw = Head(5 * self.horizon, self.activation, self.dtype, name='trajectory')(features)
     raw = raw.reshape(*raw.shape[:-1], self.horizon, 5)
     bias = math.log(math.expm1(STEP_LENGTH_INIT - STEP_LENGTH_MIN))

@@ -56,8 +56,8 @@ class Policy(nn.Module):
     c = self.config
     if not c.anchors:
       raise ValueError(
-        f'policy {c.name!r} has anchor_kind={c.anchor_kind!r} but no anchors; compute them from the end points of the '
-        'training set with kmeans_anchors, or set anchor_kind=fan'
+        f'policy {c.name!r} has anchor_kind={c.anchor_kind!r} but no anchors; compute them from the end '
+        'points of the training set with kmeans_anchors, or set anchor_kind=fan'
       )
     dtype = resolve_dtype(c.compute_dtype)
     self.encoder = build_encoder(c, self.axis_name)
@@ -77,18 +77,17 @@ class Policy(nn.Module):
     c = self.config
     if frames.shape[-3:] != (c.image_height, c.image_width, 3):
       raise ValueError(
-        f'frames of shape {frames.shape} must end in {(c.image_height, c.image_width, 3)}, the image size of policy '
-        f'{c.name!r}; resize them or set image_height and image_width'
+        f'frames of shape {frames.shape} must end in {(c.image_height, c.image_width, 3)}, the image size '
+        f'of policy {c.name!r}; resize them or set image_height and image_width'
       )
     features = self.encoder(frames.reshape(-1, *frames.shape[-3:]), train=train)
     return self.frame_proj(features).reshape(*frames.shape[:-3], c.width)
 
   def context(self, frame_tokens: jax.Array, goal_in_robot: jax.Array, has_goal: jax.Array) -> jax.Array:
     """Context [*B, K+1, D] of frame tokens [*B, K, D] (oldest first), goals [*B, 2] (m) and has_goal [*B] bool."""
-    if frame_tokens.shape[-2] != self.config.num_history:
-      raise ValueError(
-        f'frame_tokens of shape {frame_tokens.shape} must hold num_history={self.config.num_history} frames on axis -2'
-      )
+    k = self.config.num_history
+    if frame_tokens.shape[-2] != k:
+      raise ValueError(f'frame_tokens of shape {frame_tokens.shape} must hold num_history={k} frames on axis -2')
     return self.context_encoder(frame_tokens, self.goal(goal_in_robot, has_goal))
 
   def decode(self, context: jax.Array) -> TrajectoryMixture:

@@ -9,11 +9,11 @@ from jax import lax
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def pad_amounts(size: tuple[int, int], kernel: int, stride: int, padding: str) -> Padding:
+def pad_amounts(size: tuple[int, ...], kernel: int, stride: int, padding: str) -> Padding:
   """((top, bottom), (left, right)) zeros around an image of `size` (h, w).
 
-  'torch': kernel // 2 on every side. 'same': as TensorFlow and Keras do, so that the output has ceil(size / stride)
-  cells, the odd zero at the bottom and right (with stride 2 on even sizes this differs from 'torch').
+  'torch': kernel // 2 on every side. 'same': as TensorFlow and Keras do, for ceil(size / stride)
+  output cells, the odd zero at the bottom and right (with stride 2 on even sizes this differs from 'torch').
   """
   if padding == 'torch':
     return ((kernel // 2, kernel // 2),) * 2
@@ -36,28 +36,23 @@ def depthwise_grouped(x: jax.Array, kernel: jax.Array, stride: int, padding: Pad
 def depthwise_shift(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
   """The same as k * k shifted multiply-adds, which XLA fuses into one loop (several times faster on CPUs).
 
-  With a stride, the padded image is first split into its stride x stride phases, so that every shift is a
-  contiguous slice instead of a strided gather.
+  With a stride, the padded image is viewed as cells of stride x stride pixels, so that every shift reads one pixel
+  of each cell in order, instead of skipping through rows and columns.
   """
   b, h, w, c = x.shape
   k = kernel.shape[0]
   (top, bottom), (left, right) = padding
   out_h, out_w = (h + top + bottom - k) // stride + 1, (w + left + right - k) // stride + 1
-  # Pad further to whole phases; the extra cells are never read by a kept output.
-  need_h, need_w = (out_h - 1 + -(-k // stride)) * stride, (out_w - 1 + -(-k // stride)) * stride
-  x = lax.pad(
-    x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, need_h - h - top, 0), (left, need_w - w - left, 0), (0, 0, 0))
-  )
+  # Whole cells only: pixels that no window reaches are cut off (negative padding), missing ones are zeros.
+  cells_h, cells_w = out_h + (k - 1) // stride, out_w + (k - 1) // stride
+  edges = ((0, 0, 0), (top, cells_h * stride - h - top, 0), (left, cells_w * stride - w - left, 0), (0, 0, 0))
+  x = lax.pad(x, jnp.zeros((), x.dtype), edges).reshape(b, cells_h, stride, cells_w, stride, c)
   total = jnp.zeros((b, out_h, out_w, c), x.dtype)
   for i in range(k):
     for j in range(k):
-      part = lax.slice(
-        x,
-        (0, i, j, 0),
-        (b, i + (out_h - 1) * stride + 1, j + (out_w - 1) * stride + 1, c),
-        (1, stride, stride, 1),
-      )
-      total = total + part * kernel[i, j, 0]
+      rows = slice(i // stride, i // stride + out_h)
+      columns = slice(j // stride, j // stride + out_w)
+      total = total + x[:, rows, i % stride, columns, j % stride] * kernel[i, j, 0]
   return total
 
 
