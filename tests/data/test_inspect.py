@@ -44,7 +44,7 @@ def test_a_clean_clip_has_no_findings(clean):
 
 def test_a_jump_is_reported_at_its_frame_and_ordinary_speeding_up_is_not(clean):
   jumped = clean.position.copy()
-  jumped[30:] += [3.0, -2.0]
+  jumped[30:] += [1.5, -0.5]
   assert frames_of(dataclasses.replace(clean, position=jumped), 'position_jump') == [30]
   quick = np.cumsum(np.minimum(np.arange(61) * 0.25 * 0.5, 1.6) * 0.25)
   straight = dataclasses.replace(clean, position=np.stack([quick, 0 * quick], axis=-1), yaw=np.zeros(61))
