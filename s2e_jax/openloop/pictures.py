@@ -57,6 +57,7 @@ def draw_case(evaluation: Evaluation, dataset: Dataset, row: int, name: str, pat
   on_frame.set_title(f'{clip.clip_id}, frame {present}{guess}', fontsize=9, loc='left')
 
   _draw_map(above, evaluation, row, truth, modes, score, order, rival)
+  figure.legend(*above.get_legend_handles_labels(), fontsize=8, ncols=6, loc='outside lower center', frameon=False)
   error = np.linalg.norm(modes[order[-1]] - truth, axis=-1)
   bucket = metrics.BUCKETS[metrics.bucket_of(truth[None])[0]]
   figure.suptitle(
@@ -108,7 +109,6 @@ def _draw_map(axes: Any, evaluation: Evaluation, row: int, truth, modes, score, 
   axes.set(xlim=(half, -half), ylim=(below, reach), xlabel='y, left (m)', ylabel='x, forward (m)')
   axes.set_aspect('equal', adjustable='box')
   axes.grid(alpha=0.3)
-  axes.legend(fontsize=7, ncols=2, loc='upper center', bbox_to_anchor=(0.5, -0.13), frameon=False)
 
 
 def draw_anchors(evaluation: Evaluation, path: Path) -> Path:

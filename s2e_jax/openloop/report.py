@@ -96,8 +96,8 @@ def table(results: dict[str, Any]) -> str:
       f'{results["clips"]} of `{results["dataset"]["path"]}`.'
     )
   lines += [
-    f'{results["num_windows"]} windows ({results["num_windows_with_goal"]} with a goal) of {results["num_clips"]} '
-    f'clips. Value [{results["interval"]}]; no interval from a single clip.',
+    f'{results["num_windows"]} windows ({results["num_windows_with_goal"]} with a goal) of '
+    f'{_clips(results["num_clips"])}. Value [{results["interval"]}]; no interval from a single clip.',
     '',
     *(f'> {note}' for note in results.get('notes', [])),
   ]
@@ -111,7 +111,7 @@ def table(results: dict[str, Any]) -> str:
 def _group_lines(title: str, group: dict[str, Any]) -> list[str]:
   buckets = ', '.join(f'{count} {name}' for name, count in group['buckets'].items())
   methods = group['methods']
-  lines = [f'## {title}: {group["num_windows"]} windows of {group["num_clips"]} clips ({buckets})', '']
+  lines = [f'## {title}: {group["num_windows"]} windows of {_clips(group["num_clips"])} ({buckets})', '']
   lines += _markdown(_COLUMNS, methods, list(methods))
   lines += [
     '',
@@ -142,6 +142,10 @@ def _cell(interval: dict[str, Any] | None, form: str) -> str:
   if interval['low'] is not None:
     text += f' [{interval["low"]:{form}}, {interval["high"]:{form}}]'
   return text
+
+
+def _clips(count: int) -> str:
+  return f'{count} clip' + 's' * (count != 1)
 
 
 def _percent(gain: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -118,8 +119,8 @@ def summarise(
     values[name] |= more
 
   source = np.array([dataset.clips[i].source for i in cases.clip])
-  groups = {'all': np.arange(len(cases))} | {s: np.flatnonzero(source == s) for s in sorted(set(source))}
-  sources = sorted(set(source))
+  sources = sorted(set(source.tolist()))
+  groups = {'all': np.arange(len(cases))} | {s: np.flatnonzero(source == s) for s in sources}
   return {
     'is_synthetic': any(s.startswith('synthetic') for s in sources),
     'sources': sources,
@@ -202,11 +203,7 @@ def _observations(
 ) -> Iterator[tuple[Observation, int]]:
   """(padded observation of `batch_size` windows, number of real ones); every frame is decoded once."""
   images: dict[tuple[int, int], np.ndarray] = {}
-
-  def decoded(jpeg: bytes) -> np.ndarray:
-    image = np.empty((height, width, 3), np.uint8)
-    decode_frame(jpeg, image)
-    return image
+  decoded = functools.partial(decode_frame, height=height, width=width)
 
   with ThreadPoolExecutor(num_threads) as pool:
     for rows, num_real in batches(len(cases), batch_size):
