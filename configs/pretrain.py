@@ -75,5 +75,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train.eval_every = max(1, steps // 10)  # steps between evaluations on the validation split
   config.train.checkpoint_every = max(1, steps // 10)  # steps; a killed process loses at most this much
   config.train.keep = 3  # newest checkpoints kept beside the best one
+  config.train.best_by = 'ade_top'  # validation figure that chooses the best checkpoint: ade_top (m) | loss
   config.train.max_bad_steps = 20  # consecutive non-finite steps (skipped and counted) before the run stops
   return config.lock()

@@ -212,7 +212,7 @@ class CheckpointStore:
       reason = f'the disk is full, {free / 2**20:.0f} MiB free'
     message = (
       f'checkpoint of step {self._saving} could not be saved in {self.folder}: {reason}. Whole checkpoints are '
-      f'intact: steps {self.steps()}. Free some space (or mend the folder) and run the same command again to resume.'
+      f'intact: steps {self.steps()}. Free some space (or mend the folder), then run the same command to resume.'
     )
     return SaveError(code, message)
 

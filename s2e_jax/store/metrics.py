@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging as std_logging
 import math
 import os
 import time
@@ -143,6 +144,16 @@ class Progress:
       'time/data_wait_share': wait,
       'time/eta_s': self._rate * (self._last - step),
     }
+
+
+def log_to_console() -> None:
+  """Shows this project's messages and everybody's warnings on stderr; other packages' chatter stays away."""
+  package = str(Path(__file__).resolve().parents[1])
+  handler = logging.get_absl_handler()
+  handler.setFormatter(std_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  handler.addFilter(lambda r: r.levelno >= std_logging.WARNING or r.pathname.startswith(package))
+  logging.set_verbosity(logging.INFO)
+  logging.use_absl_handler()
 
 
 def duration(seconds: float) -> str:

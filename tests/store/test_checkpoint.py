@@ -130,7 +130,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_older_checkpoints_whole(tmp_pat
     save_and_wait()
   assert caught.value.errno == errno.ENOSPC
   text = str(caught.value)
-  assert 'step 20' in text and 'disk is full' in text and '[10]' in text and 'same command' in text
+  assert 'step 20' in text and 'disk is full' in text and '[10]' in text and 'same command to resume' in text
   monkeypatch.undo()
   assert store.steps() == [10]
   again = checkpoint.CheckpointStore(tmp_path, keep=1)  # the next start, after some space was freed

@@ -1,0 +1,52 @@
+"""Trains a policy: python -m s2e_jax.train --config=configs/pretrain.py[:args] --workdir=DIR [--distributed].
+
+Running it again with the same config and folder resumes the run where its newest checkpoint left it. Any leaf of
+the config can be set with --config.NAME=VALUE. With --distributed one such process runs per host (see
+`training.parallel.initialise_distributed` for how they find each other).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from s2e_jax.store.metrics import log_to_console
+from s2e_jax.training import parallel, pretrain
+
+RUNS: dict[str, Callable[..., None]] = {'pretrain': pretrain.run}  # config.kind -> what runs it
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/pretrain.py:data=PATH.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or resumed if it holds one.')
+_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'Join the other processes of a run on several hosts.')
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs between runs, unless the environment already says where (or '' for nowhere)."""
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    jax.config.update('jax_compilation_cache_dir', str(root / 's2e_jax' / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def main(argv: list[str]) -> None:
+  """Dispatches on config.kind."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}; write --config=... --workdir=...')
+  config = _CONFIG.value
+  if config.kind not in RUNS:
+    raise app.UsageError(f'config.kind={config.kind!r} must be one of {sorted(RUNS)}')
+  log_to_console()
+  use_compilation_cache()
+  if _DISTRIBUTED.value:
+    parallel.initialise_distributed()
+  RUNS[config.kind](config, _WORKDIR.value)
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'workdir'])
+  app.run(main)

@@ -1,0 +1,155 @@
+"""Everything that happens once before the first step of pretraining, and at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from s2e_jax.data.windows import SegmentSpec
+from s2e_jax.mixture import ASSIGNMENTS
+from s2e_jax.policy import policy as policy_lib
+from s2e_jax.policy.anchors import kmeans_anchors
+from s2e_jax.policy.config import PolicyConfig, policy_config
+from s2e_jax.policy.policy import Policy, example_observation
+from s2e_jax.training import optim, parallel, rundir, sources
+from s2e_jax.training.optim import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """What `prepare` returns; `lock` is held as long as this lives."""
+
+  policy: Policy
+  optimizer: optax.GradientTransformation
+  initial_state: TrainState
+  source: sources.Source
+  spec: SegmentSpec
+  description: dict[str, Any]
+  lock: int | None
+
+
+def prepare(config: ConfigDict, workdir: Path) -> Setup:
+  """Checks everything, opens folder and data, builds policy and optimiser; compiles only the initialisation.
+
+  Raises ValueError that names value, rule and remedy.
+  """
+  check(config)
+  bare = policy_config(**config.policy.to_dict())
+  spec = sources.segment_spec(config, bare)
+  handle = None
+  if jax.process_index() == 0:
+    workdir.mkdir(parents=True, exist_ok=True)
+    handle = rundir.lock(workdir)
+    rundir.open_run(workdir, json.loads(config.to_json()))
+  parallel.meet()
+  source = sources.open_source(config, workdir, bare.image_height, bare.image_width)
+  rundir.check_data(workdir, source.dataset.content_hash)
+  policy = Policy(with_anchors(bare, source, spec, config.seed), axis_name=parallel.AXIS)
+
+  variables = initial_variables(policy.config, config.seed)
+  cfg = config.optim
+  optimizer = optim.make_optimizer(
+    variables['params'],
+    config.train.steps,
+    cfg.learning_rate,
+    cfg.warmup_steps,
+    encoder_lr_scale=cfg.encoder_lr_scale,
+    weight_decay=cfg.weight_decay,
+    clip_norm=cfg.clip_norm,
+    b2=cfg.b2,
+  )
+  state = optim.init_state(variables, optimizer, cfg.ema_decay)
+  description = {
+    'format': 1,
+    'kind': config.kind,
+    'model': policy.config.name,
+    'policy': policy.config.to_dict(),
+    **sources.describe(source, spec, policy.config),
+    'config': json.loads(config.to_json()),
+    **rundir.environment(),
+  }
+  table = rundir.parameter_table(variables['params'])
+  rundir.write_json(workdir / rundir.DESCRIPTION, description)
+  rundir.write_text(workdir / rundir.PARAMETERS, table)
+  logging.info('config:\n%s', config)
+  logging.info('devices: %s', description['devices'])
+  logging.info(
+    'parameters (all trainable; each one in %s):\n%s',
+    rundir.PARAMETERS,
+    policy_lib.parameter_table(variables['params']),
+  )
+  return Setup(policy, optimizer, state, source, spec, description, handle)
+
+
+def check(config: ConfigDict) -> None:
+  """Raises ValueError for numbers of config.train and config.loss that break a rule."""
+  train = config.train
+  parallel.check_divisible('config.train.batch_segments', train.batch_segments)
+  for name in ('steps', 'log_every', 'eval_every', 'checkpoint_every', 'keep', 'max_bad_steps'):
+    if train[name] < 1:
+      raise ValueError(f'config.train.{name}={train[name]} must be at least 1')
+  if train.best_by not in ('ade_top', 'loss'):
+    raise ValueError(f"config.train.best_by={train.best_by!r} must be 'ade_top' or 'loss'")
+  if config.loss.assignment not in ASSIGNMENTS:
+    raise ValueError(f'config.loss.assignment={config.loss.assignment!r} must be one of {ASSIGNMENTS}')
+
+
+def with_anchors(policy: PolicyConfig, source: sources.Source, spec: SegmentSpec, seed: int) -> PolicyConfig:
+  """`policy` with k-means anchors of the training end points, if it asks for them."""
+  if policy.anchor_kind != 'kmeans' or policy.anchors:
+    return policy
+  points = sources.end_points(source, spec)
+  anchors = kmeans_anchors(points, policy.num_anchors, seed)
+  logging.info('%d k-means anchors from %d training end points', len(anchors), len(points))
+  return dataclasses.replace(policy, anchors=anchors)
+
+
+def initial_variables(config: PolicyConfig, seed: int) -> dict[str, Any]:
+  """Variables of a fresh policy, the same on every process for a seed."""
+  init = functools.partial(Policy(config).init, jax.random.key(seed))
+  return dict(jax.jit(init)(example_observation(config)))
+
+
+class StopSignals:
+  """Context in which SIGTERM and SIGINT only ask for the end; a second signal acts as it did before."""
+
+  def __init__(self) -> None:
+    """No signal so far."""
+    self.is_set = False
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> StopSignals:
+    """Takes the signals over (does nothing outside the main thread, where Python allows no handlers)."""
+    try:
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._handle)
+    except ValueError:
+      logging.warning('not in the main thread: SIGTERM and SIGINT will not save')
+    return self
+
+  def _handle(self, number: int, frame: FrameType | None) -> None:
+    logging.info('%s: finishing this step, then saving', signal.Signals(number).name)
+    self.is_set = True
+    self.__exit__()
+
+  def __exit__(self, *error: Any) -> None:
+    """Gives the signals back."""
+    while self._before:
+      number, handler = self._before.popitem()
+      signal.signal(number, handler)
+
+
+def say_where(workdir: Path) -> None:
+  """Logs where the results of a run lie."""
+  names = ['metrics.jsonl', 'tensorboard', rundir.CHECKPOINTS, rundir.BEST, rundir.DESCRIPTION, rundir.PARAMETERS]
+  logging.info('run folder %s: %s', workdir, ', '.join(name for name in names if (workdir / name).exists()))

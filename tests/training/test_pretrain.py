@@ -1,0 +1,205 @@
+import dataclasses
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from s2e_jax import mixture
+from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.policy import Policy, example_observation
+from s2e_jax.structs import SegmentBatch
+from s2e_jax.training import optim, parallel, pretrain
+
+OPTIONS = pretrain.LossOptions()
+
+
+def small_policy(**overrides):
+  sizes = dict(
+    image_height=16, image_width=32, num_history=3, width=16, num_context_layers=1, num_decoder_layers=1,
+    num_heads=2, mlp_dim=24, num_anchors=4,
+  )  # fmt: skip
+  return Policy(policy_config('s2e_tiny', **(sizes | overrides)), axis_name=parallel.AXIS)
+
+
+def random_batch(policy, seed, num_segments=16, num_windows=5):
+  """Segments whose masks are uneven, so that devices hold unequal numbers of windows."""
+  c, rng = policy.config, np.random.default_rng(seed)
+  b, w, h = num_segments, num_windows, c.horizon
+  steps = rng.normal(size=(b, w, h, 2)).astype(np.float32) * 0.1 + np.float32([0.2, 0.0])
+  window_mask = rng.uniform(size=(b, w)) < np.linspace(0.0, 1.0, b)[:, None]
+  return SegmentBatch(
+    frames=rng.integers(0, 256, (b, w + c.num_history - 1, c.image_height, c.image_width, 3), np.uint8),
+    goal_in_robot=rng.normal(size=(b, w, 2)).astype(np.float32) * 5,
+    has_goal=rng.uniform(size=(b, w)) < 0.5,
+    waypoints_in_robot=np.where(window_mask[..., None, None], np.cumsum(steps, axis=2), np.nan).astype(np.float32),
+    waypoint_mask=(np.arange(h) < rng.integers(5, h + 1, (b, w, 1))),
+    window_mask=window_mask,
+  )
+
+
+def make_state(policy, steps=50, ema=0.0, **options):
+  variables = jax.jit(policy.init)(jax.random.key(0), example_observation(policy.config))
+  settings = dict(learning_rate_peak=1e-2, warmup_steps=2, weight_decay=0.05, b2=0.95) | options
+  tx = optim.make_optimizer(variables['params'], steps, **settings)
+  return optim.init_state(variables, tx, ema), tx
+
+
+def trained(policy, num_devices, num_steps, monkeypatch, **kwargs):
+  devices = jax.devices()[:num_devices]
+  with monkeypatch.context() as m:
+    m.setattr(parallel.jax, 'local_devices', lambda: devices)
+    m.setattr(parallel.jax, 'local_device_count', lambda: num_devices)
+    state, tx = make_state(policy, **kwargs)
+    step = jax.pmap(
+      pretrain.make_train_step(policy, tx, OPTIONS, 0.9),
+      axis_name=parallel.AXIS,
+      devices=devices,
+      donate_argnums=(0,),
+    )
+    state, metrics = parallel.replicate(state), []
+    for i in range(num_steps):
+      state, values = step(state, parallel.shard(random_batch(policy, i)))
+      metrics.append(parallel.unreplicate(values))
+    return parallel.unreplicate(state), metrics
+
+
+@pytest.mark.parametrize('preset, num_steps', [('small', 4), ('s2e_tiny', 3)])
+def test_one_and_eight_devices_train_the_same_parameters(preset, num_steps, monkeypatch):
+  policy = small_policy() if preset == 'small' else Policy(policy_config('s2e_tiny'), axis_name=parallel.AXIS)
+  options = dict(ema=0.9, learning_rate_peak=1e-3)
+  one, metrics_one = trained(policy, 1, num_steps, monkeypatch, **options)
+  eight, metrics_eight = trained(policy, 8, num_steps, monkeypatch, **options)
+  start, _ = make_state(policy)
+  for name in ('params', 'ema'):
+    a, b = getattr(one, name), getattr(eight, name)
+    difference = jax.tree.map(np.subtract, a, b)
+    assert optax.tree.norm(difference) <= 1e-5 * optax.tree.norm(a)
+    # Biases start at zero: what can be compared is the way they went.
+    for d, x, s in zip(*map(jax.tree.leaves, (difference, a, start.params)), strict=True):
+      assert np.abs(x - s).max() > 1e-6
+      assert np.linalg.norm(d) <= 5e-3 * np.linalg.norm(x - s)
+  for x, y in zip(metrics_one, metrics_eight, strict=True):
+    for name in ('loss', 'ade_top', 'grad_norm', 'mode_used', 'count'):
+      np.testing.assert_allclose(x[name], y[name], rtol=1e-5)
+  counts = [random_batch(policy, i).window_mask.sum() for i in range(num_steps)]
+  assert [m['count'] for m in metrics_one] == counts
+
+
+def test_the_loss_is_the_mean_over_all_valid_windows_and_the_gradient_is_of_that():
+  policy = small_policy()
+  state, tx = make_state(policy)
+  batch = random_batch(policy, 3)
+  step = parallel.pmap(pretrain.make_train_step(policy, tx, OPTIONS))
+  _, metrics = step(parallel.replicate(state), parallel.shard(batch))
+  metrics = parallel.unreplicate(metrics)
+
+  def plain(params):  # window by window, in Python
+    prediction = policy.apply(
+      {'params': params}, batch.frames, batch.goal_in_robot, batch.has_goal, method='segments'
+    )
+    losses = []
+    for at in np.argwhere(batch.window_mask):
+      window, waypoints, mask = jax.tree.map(
+        operator.itemgetter(tuple(at)), (prediction, batch.waypoints_in_robot, batch.waypoint_mask)
+      )
+      losses.append(mixture.pretrain_loss(window, jnp.asarray(policy.config.anchors), waypoints, mask)['loss'])
+    return jnp.stack(losses).mean()
+
+  loss, grads = jax.value_and_grad(plain)(state.params)
+  np.testing.assert_allclose(metrics['loss'] / metrics['count'], loss, rtol=1e-5)
+  np.testing.assert_allclose(metrics['grad_norm'], optax.tree.norm(grads), rtol=1e-4)
+
+
+def test_a_batch_without_valid_windows_and_masked_nan_do_no_harm():
+  policy = small_policy()
+  state, tx = make_state(policy, weight_decay=0.0)
+  batch = random_batch(policy, 0)
+  batch = dataclasses.replace(batch, window_mask=np.zeros_like(batch.window_mask))
+  step = parallel.pmap(pretrain.make_train_step(policy, tx, OPTIONS))
+  after, metrics = parallel.unreplicate(step(parallel.replicate(state), parallel.shard(batch)))
+  jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+  assert metrics['count'] == 0 and metrics['bad_streak'] == 0 and np.isfinite(metrics['loss'])
+
+
+def test_a_non_finite_batch_is_skipped_and_counted():
+  policy = small_policy()
+  state, tx = make_state(policy, warmup_steps=0)
+  step = parallel.pmap(pretrain.make_train_step(policy, tx, OPTIONS))
+  batch = random_batch(policy, 0)
+  waypoints = batch.waypoints_in_robot.copy()
+  b, w = np.argwhere(batch.window_mask)[0]  # one window on one device
+  waypoints[b, w, 0] = np.inf
+  bad = dataclasses.replace(batch, waypoints_in_robot=waypoints)
+  state = parallel.replicate(state)
+  after, metrics = step(state, parallel.shard(bad))
+  jax.tree.map(np.testing.assert_array_equal, *(parallel.unreplicate(s.params) for s in (after, state)))
+  assert parallel.unreplicate(metrics)['bad_streak'] == 1
+  again, metrics = step(after, parallel.shard(batch))
+  metrics = parallel.unreplicate(metrics)
+  assert (metrics['bad_streak'], metrics['num_bad']) == (0, 1)
+  assert int(parallel.unreplicate(again.step)) == 2
+
+
+def test_the_step_is_compiled_once():
+  policy = small_policy()
+  state, tx = make_state(policy)
+  traces = []
+  step = pretrain.make_train_step(policy, tx, OPTIONS)
+  counted = parallel.pmap(lambda s, b: traces.append(1) or step(s, b), donate=(0,))
+  state = parallel.replicate(state)
+  for i in range(3):
+    state, _ = counted(state, parallel.shard(random_batch(policy, i)))
+  assert len(traces) == 1
+
+
+def test_a_small_set_is_learned_by_heart():
+  policy = small_policy()
+  state, tx = make_state(policy, steps=150, learning_rate_peak=5e-3, warmup_steps=10, weight_decay=0.0)
+  step = parallel.pmap(pretrain.make_train_step(policy, tx, OPTIONS), donate=(0,))
+  batch = parallel.shard(random_batch(policy, 1, num_segments=8, num_windows=2))
+  state, losses, errors = parallel.replicate(state), [], []
+  for _ in range(150):
+    state, metrics = step(state, batch)
+    metrics = pretrain.means(
+      {k: v for k, v in parallel.unreplicate(metrics).items() if not k.startswith(('num', 'bad'))}
+    )
+    losses.append(metrics['loss'])
+    errors.append(metrics['ade_top'])
+  assert losses[-1] < losses[0] - 3.0
+  assert errors[-1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize('scale', [0.0, 0.1])
+def test_the_encoder_learns_at_its_own_rate(scale):
+  policy = small_policy()
+  moved = []
+  for s in (1.0, scale):
+    state, tx = make_state(policy, encoder_lr_scale=s, warmup_steps=0)
+    step = parallel.pmap(pretrain.make_train_step(policy, tx, OPTIONS))
+    after, _ = step(parallel.replicate(state), parallel.shard(random_batch(policy, 0)))
+    moved.append(jax.tree.map(lambda a, b: a - np.asarray(b), parallel.unreplicate(after.params), state.params))
+  plain, scaled = moved
+  assert np.abs(plain['encoder']['patches']['kernel']).max() > 1e-3
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(scale * a, b, atol=2e-7), plain['encoder'], scaled['encoder']
+  )
+  for group in plain:
+    if group != 'encoder':
+      jax.tree.map(np.testing.assert_array_equal, plain[group], scaled[group])
+
+
+def test_an_interval_averages_over_windows_and_leaves_bad_steps_out():
+  interval = pretrain.Interval()
+  for total, count, norm, bad, streak in ((6.0, 2, 1.0, 0, 0), (np.nan, 5, np.nan, 1, 1), (18.0, 6, 3.0, 1, 0)):
+    used = np.array([count, 0.0])
+    interval.add(
+      {'loss': total, 'mode_used': used, 'count': count, 'grad_norm': norm, 'num_bad': bad, 'bad_streak': streak}
+    )
+  values = interval.take()
+  assert values['train/loss'] == 3.0 and values['train/count'] == 8.0
+  np.testing.assert_array_equal(values['train/mode_used'], [1.0, 0.0])
+  assert values['optim/grad_norm'] == 2.0 and values['optim/num_bad'] == 1
+  assert interval.take()['train/count'] == 0.0
