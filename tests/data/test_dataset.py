@@ -137,11 +137,18 @@ KILLED_CONVERSION = """
 
 
 @pytest.mark.process
-def test_a_conversion_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, repo):
+def test_a_conversion_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, repo, make_clip):
   script = [sys.executable, '-c', textwrap.dedent(KILLED_CONVERSION), str(tmp_path), str(repo / 'tests' / 'data')]
   done = subprocess.run(script, check=False, timeout=240, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert int(done.stdout) >= 14
+  # Another process gives the same bytes as well.
+  writer = DatasetWriter(tmp_path / 'here', 'set', frames_per_record=8, max_shard_bytes=9_000, options={'rate': 4})
+  for seed in (4, 1, 3, 0):
+    writer.add(make_clip(f'drive-{seed}', 17 + seed, seed=seed), 'train' if seed else 'test')
+    writer.skip(Skip('odd', f'file-{seed}', 'left out'))
+  writer.finish()
+  assert contents(tmp_path / 'here') == contents(tmp_path / 'whole')
 
 
 def test_only_finished_clips_count_after_an_interruption(tmp_path, make_clip):
