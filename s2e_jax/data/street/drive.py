@@ -18,6 +18,7 @@ MIN_CLEARANCE = 0.2  # m; an obstacle that would be passed closer is taken away
 MAX_ACCELERATION = 0.5  # m/s^2
 MAX_YAW_RATE = 0.55  # rad/s
 WALKING_SPEED = 1.0  # m/s of people who cross
+_HEAD_START = 1.5  # s that people start to cross before the robot has come to rest
 _TICK = 0.02  # s of the speed simulation
 
 
@@ -150,14 +151,15 @@ def make_drive(seconds: float, rate: float, rng: np.random.Generator) -> tuple[w
   things = catalogue.scatter_obstacles(street, first + 3.5, street.length, wanted, rng)
 
   # Where the way is barred for a while (a crossing) or for good (works); both are kept clear of obstacles.
-  crossings = [s for s in (first + rng.uniform(5, max(6, reach - first)),) if rng.random() < 0.4 and s < reach - 3]
-  works = first + 0.75 * (reach - first) if rng.random() < 0.12 else math.inf
+  crossings = [s for s in (first + rng.uniform(5, max(6, reach - first)),) if rng.random() < 0.5 and s < reach - 3]
+  works = first + 0.75 * (reach - first) if rng.random() < 0.2 else math.inf
   crossings = [s for s in crossings if s < works - 6]
   things = [t for t in things if all(abs(t.s - s) > 4.0 for s in crossings) and t.s < works - 5.0]
   path = plan_path(street, things)
   kept = [t for t in things if clearance(path, t) >= MIN_CLEARANCE]
 
-  wait = (2 * street.half_width + 1.2) / WALKING_SPEED - 1.5
+  # On again as soon as they have stepped aside: what is out of sight cannot be waited for.
+  wait = max(0.5, (street.half_width + 1.0) / WALKING_SPEED - _HEAD_START)
   halts = [(float(np.interp(s - 1.9, path.s, path.along)), wait) for s in crossings]
   if works < math.inf:
     halts.append((float(np.interp(works - 1.6, path.s, path.along)), 1e9))
@@ -169,7 +171,7 @@ def make_drive(seconds: float, rate: float, rng: np.random.Generator) -> tuple[w
 
   for index, s in enumerate(crossings):
     # From the building's side to the road's; steps off shortly before the robot has come to rest.
-    begin = times[index][0] - 1.5 if index < len(times) else math.inf
+    begin = times[index][0] - _HEAD_START if index < len(times) else math.inf
     edge = street.half_width - 0.15
     far = edge if street.kind == 'corridor' else street.half_width + 0.7
     here = catalogue.make_thing(
