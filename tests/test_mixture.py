@@ -1,7 +1,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -76,9 +75,9 @@ def test_mixture_equals_distrax_in_value_and_gradient(metric):
     with jax.numpy_rank_promotion('allow'):
       return mx.as_distrax(mix, metric=metric).log_prob(waypoints.reshape(2, B, 2 * H))
 
-  np.testing.assert_allclose(ours(mix), theirs(mix), rtol=2e-5, atol=1e-4)
-  got = jax.grad(lambda m: ours(m).sum())(mix)
-  want = jax.grad(lambda m: theirs(m).sum())(mix)
+  np.testing.assert_allclose(jax.jit(ours)(mix), jax.jit(theirs)(mix), rtol=2e-5, atol=1e-4)
+  got = jax.jit(jax.grad(lambda m: ours(m).sum()))(mix)
+  want = jax.jit(jax.grad(lambda m: theirs(m).sum()))(mix)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 * np.abs(b).max())
 
@@ -91,6 +90,17 @@ def test_samples_of_the_public_distribution_have_its_moments():
   want = np.einsum('m,mhc->hc', q, mix.waypoints_in_robot)
   sigma = np.asarray(samples).std(axis=0).reshape(3, 2)
   np.testing.assert_array_less(np.abs(samples.reshape(-1, 3, 2).mean(axis=0) - want), 5 * sigma / 200)
+
+
+@functools.cache
+def loss_and_gradient(rule):
+  """Jitted: ((sum of losses, all values), gradient)."""
+
+  def loss(*args):
+    out = mx.pretrain_loss(*args, rule)
+    return out['loss'].sum(), out
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 def plain_loss(mix, anchors, waypoints, mask, rule):
@@ -129,7 +139,8 @@ def test_loss_equals_its_plain_twin(rule):
   nll, ce, vel, modes = plain_loss(mix, anchors, waypoints, mask, rule)
   assert len(set(modes)) == M  # the comparison sees every mode
   waypoints = np.where(mask[..., None], waypoints, np.nan)  # masked values must not matter
-  out = mx.pretrain_loss(mix, anchors, waypoints, mask, rule, score_weight=0.7, velocity_weight=0.3)
+  weighted = functools.partial(mx.pretrain_loss, assignment=rule, score_weight=0.7, velocity_weight=0.3)
+  out = jax.jit(weighted)(mix, anchors, waypoints, mask)
   np.testing.assert_array_equal(np.argmax(out['mode_used'], axis=-1), modes)
   np.testing.assert_allclose(out['nll'], nll, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(out['score_ce'], ce, rtol=1e-5, atol=1e-6)
@@ -139,7 +150,7 @@ def test_loss_equals_its_plain_twin(rule):
 
 def test_diagnostics_are_what_they_say():
   mix, (waypoints, mask) = random_mixture(10), random_targets(11)
-  out = mx.pretrain_loss(mix, np.ones((M, 2), np.float32), waypoints, mask)
+  out = jax.jit(mx.pretrain_loss)(mix, np.ones((M, 2), np.float32), waypoints, mask)
   p = np.exp(mix.logits) / np.exp(mix.logits).sum(-1, keepdims=True)
   np.testing.assert_allclose(out['score_entropy'], stats.entropy(p, axis=-1), rtol=1e-5)
   sigma = np.exp(mix.log_std).reshape(B, -1)
@@ -155,7 +166,7 @@ def test_diagnostics_are_what_they_say():
 
 def test_unimodal_variant_has_no_score_loss():
   mix, (waypoints, mask) = random_mixture(12, modes=1), random_targets(13)
-  out = mx.pretrain_loss(mix, np.zeros((1, 2), np.float32), waypoints, mask)
+  out = jax.jit(mx.pretrain_loss)(mix, np.zeros((1, 2), np.float32), waypoints, mask)
   np.testing.assert_array_equal(out['score_ce'], 0)
   np.testing.assert_array_equal(out['mode_used'], 1)
 
@@ -180,11 +191,7 @@ def test_values_and_gradients_are_finite_at_extremes(rule, log_std, rho, far):
   waypoints[3] = mix.mean[3, 0]
   anchors = np.ones((M, 2), np.float32)
 
-  def loss(mix):
-    out = mx.pretrain_loss(mix, anchors, waypoints, mask, rule)
-    return out['loss'].sum(), out
-
-  (_, out), gradient = jax.value_and_grad(loss, has_aux=True)(mix)
+  (_, out), gradient = loss_and_gradient(rule)(mix, anchors, waypoints, mask)
   terms = {k: v for k, v in out.items() if not k.startswith('sigma')}  # exp(80)**2 is honestly infinite
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((terms, gradient)))
   assert all((np.asarray(leaf)[2] == 0).all() for leaf in jax.tree.leaves(gradient))
@@ -201,9 +208,7 @@ def test_density_near_the_bounds_of_rho_equals_scipys(rho):
 def test_only_the_assigned_mode_gets_a_gradient_on_its_trajectory():
   mix, (waypoints, mask) = random_mixture(18), random_targets(19)
   anchors = np.ones((M, 2), np.float32)
-  out, pull = jax.vjp(lambda m: mx.pretrain_loss(m, anchors, waypoints, mask), mix)
-  cotangent = jax.tree.map(jnp.zeros_like, out) | {'loss': jnp.ones(B)}
-  (gradient,) = pull(cotangent)
+  (_, out), gradient = loss_and_gradient('pred_direction')(mix, anchors, waypoints, mask)
   moved = np.abs(gradient.mean).sum(axis=(-1, -2)) > 0
   np.testing.assert_array_equal(moved, np.asarray(out['mode_used']) > 0)
   np.testing.assert_array_equal(np.abs(gradient.step_length) > 0, moved)
