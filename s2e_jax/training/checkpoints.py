@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def state_of(items: Mapping[str, Any], like: TrainState) -> TrainState:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+  """The host's part of a checkpoint: the loader's state and the metrics of a log interval that has begun."""
+
+  loader_state: bytes
+  interval: dict[str, Any]
+
+
 class RunCheckpoints:
   """Writes and restores the checkpoints below a run's folder; every method is called on all processes."""
 
@@ -50,8 +59,8 @@ class RunCheckpoints:
     self._best = CheckpointStore(workdir / rundir.BEST, by_metric=True)
     self._description = dict(description)
 
-  def restore_or(self, initial: TrainState) -> tuple[TrainState, bytes | None]:
-    """The newest state with this process's loader state, or `initial` and None when there is no checkpoint.
+  def restore_or(self, initial: TrainState) -> tuple[TrainState, Resumed | None]:
+    """The newest state and the host's part of it, or `initial` and None when there is no checkpoint.
 
     Raises ValueError for a checkpoint of another model or of another number of processes.
     """
@@ -78,14 +87,18 @@ class RunCheckpoints:
     like = jax.eval_shape(lambda: items_of(initial))
     logging.info('resuming from %s', where)
     state = state_of(self._newest.restore(step, like), initial)
-    return state, base64.b64decode(loaders[jax.process_index()])
+    return state, Resumed(base64.b64decode(loaders[jax.process_index()]), description['interval'])
 
-  def save(self, state: TrainState, loader_state: bytes) -> None:
-    """Starts to save a replicated state and the loaders' states behind it; nothing if the step is there."""
+  def save(self, state: TrainState, loader_state: bytes, interval: Mapping[str, Any]) -> None:
+    """Starts to save a replicated state and the loaders' states behind it; nothing if the step is there.
+
+    interval: JSON-able metrics of the log interval that has begun.
+    """
     host = parallel.unreplicate(state)
     loaders = [base64.b64encode(s).decode() for s in parallel.gather_bytes(loader_state)]
     if int(host.step) not in self._newest.steps():
-      self._newest.save(int(host.step), items_of(host), self._description | {'loader_states': loaders})
+      extra = {'loader_states': loaders, 'interval': dict(interval)}
+      self._newest.save(int(host.step), items_of(host), self._description | extra)
 
   def save_if_best(self, state: TrainState, metric: float, values: Mapping[str, Any]) -> bool:
     """Starts to save the policy of a replicated state if `metric` is the lowest so far; returns whether it is.

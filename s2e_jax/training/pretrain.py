@@ -22,7 +22,7 @@ from s2e_jax import mixture
 from s2e_jax.policy.policy import Policy
 from s2e_jax.store.metrics import MetricsWriter, Progress, log_progress
 from s2e_jax.structs import SegmentBatch
-from s2e_jax.training import checkpoints, optim, parallel, sources, startup
+from s2e_jax.training import checkpoints, optim, parallel, rundir, sources, startup
 from s2e_jax.training.feed import Feed
 from s2e_jax.training.optim import TrainState
 
@@ -104,11 +104,17 @@ def means(sums: dict[str, Any]) -> dict[str, Any]:
 class Interval:
   """Host-side sums of the train metrics of a log interval; steps that were not finite are left out."""
 
-  def __init__(self) -> None:
-    """Empty."""
-    self._sums: dict[str, Any] = {}
-    self._norms: list[float] = []
-    self._num_bad = 0
+  def __init__(self, stored: dict[str, Any] | None = None) -> None:
+    """Empty, or as it was when `to_dict` gave `stored`: a run resumed within an interval keeps its start."""
+    stored = stored or {'sums': {}, 'norms': [], 'num_bad': 0}
+    self._sums: dict[str, Any] = {k: np.asarray(v, np.float64) for k, v in stored['sums'].items()}
+    self._norms: list[float] = list(stored['norms'])
+    self._num_bad = int(stored['num_bad'])
+
+  def to_dict(self) -> dict[str, Any]:
+    """JSON-able and exact."""
+    sums = {k: np.asarray(v).tolist() for k, v in self._sums.items()}
+    return {'sums': sums, 'norms': self._norms, 'num_bad': self._num_bad}
 
   def add(self, metrics: dict[str, Any]) -> None:
     """Adds the metrics of one step, on the host."""
@@ -162,10 +168,17 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
   return.
   """
   workdir = Path(workdir).absolute()
+  startup.check(config)
+  with rundir.locked(workdir):
+    _run(config, workdir)
+
+
+def _run(config: ConfigDict, workdir: Path) -> None:
+  """`run` in a folder that nobody else writes to."""
   setup = startup.prepare(config, workdir)
   cfg, policy, source, spec = config.train, setup.policy, setup.source, setup.spec
   store = checkpoints.RunCheckpoints(workdir, cfg.keep, setup.description)
-  state, loader_state = store.restore_or(setup.initial_state)
+  state, resumed = store.restore_or(setup.initial_state)
   step = int(state.step)
   if step >= cfg.steps:
     store.close()
@@ -181,12 +194,12 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
   new_val_loader = functools.partial(sources.val_loader, source, spec, policy.config, config)
   new_val_loader().close()  # too short a validation part must not come to light after hours
   loader = sources.train_loader(source, spec, policy.config, config)
-  if loader_state is not None:
-    loader.set_state(loader_state)
+  if resumed is not None:
+    loader.set_state(resumed.loader_state)
   state = parallel.replicate(state)
   progress = Progress(step, cfg.steps, cfg.batch_segments * spec.num_frames)
   rate = optim.learning_rate(config.optim.learning_rate, config.optim.warmup_steps, cfg.steps)
-  interval, flying = Interval(), collections.deque[tuple[int, Any]]()
+  interval, flying = Interval(resumed.interval if resumed else None), collections.deque[tuple[int, Any]]()
 
   def land() -> None:
     """Takes in the metrics of the oldest step on its way."""
@@ -242,7 +255,7 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
         logging.info('step %d  val loss %.4f  val ade_top %.3f m', step, val['val/loss'], val['val/ade_top'])
         store.save_if_best(state, float(val[f'val/{cfg.best_by}']), val)
       if saves:
-        store.save(state, loader_state)
+        store.save(state, loader_state, interval.to_dict())
       store.check()
       progress.paused(time.perf_counter() - begin)
   if step < cfg.steps:

@@ -5,13 +5,14 @@ config.json, description.json, parameters.txt, metrics.jsonl, tensorboard/, chec
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,27 @@ def write_json(path: Path, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2) + '\n')
 
 
-def lock(workdir: Path) -> int:
-  """Takes the folder for this process (the kernel gives it back when the process ends); returns the lock's handle.
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Makes `workdir` and holds it for this run; the kernel lets go of it when the process dies.
 
   Raises ValueError when another process trains there: two would delete each other's checkpoints.
   """
+  if jax.process_index() != 0:
+    yield
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
   handle = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError as error:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise ValueError(
+        f'workdir={workdir} is in use by another process; wait for it or choose another folder'
+      ) from error
+    yield
+  finally:
     os.close(handle)
-    raise ValueError(
-      f'workdir={workdir} is in use by another process; wait for it or choose another folder'
-    ) from error
-  return handle
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -27,7 +27,7 @@ from s2e_jax.training.optim import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-  """What `prepare` returns; `lock` is held as long as this lives."""
+  """What `prepare` returns."""
 
   policy: Policy
   optimizer: optax.GradientTransformation
@@ -35,21 +35,16 @@ class Setup:
   source: sources.Source
   spec: SegmentSpec
   description: dict[str, Any]
-  lock: int | None
 
 
 def prepare(config: ConfigDict, workdir: Path) -> Setup:
-  """Checks everything, opens folder and data, builds policy and optimiser; compiles only the initialisation.
+  """Opens folder and data, builds policy and optimiser; compiles only the initialisation.
 
   Raises ValueError that names value, rule and remedy.
   """
-  check(config)
   bare = policy_config(**config.policy.to_dict())
   spec = sources.segment_spec(config, bare)
-  handle = None
   if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    handle = rundir.lock(workdir)
     rundir.open_run(workdir, json.loads(config.to_json()))
   parallel.meet()
   source = sources.open_source(config, workdir, bare.image_height, bare.image_width)
@@ -88,7 +83,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     rundir.PARAMETERS,
     policy_lib.parameter_table(variables['params']),
   )
-  return Setup(policy, optimizer, state, source, spec, description, handle)
+  return Setup(policy, optimizer, state, source, spec, description)
 
 
 def check(config: ConfigDict) -> None:

@@ -43,16 +43,21 @@ def drawn_dataset(tmp_path_factory):
   return path
 
 
-@pytest.fixture
-def small_config(drawn_dataset):
-  """Config of 12 steps on the drawn data with a policy of a few thousand parameters, 8 segments a step."""
-  config = pretrain_config.get_config(f'data={drawn_dataset},steps=12,batch=8').unlock()
-  config.policy.update(
-    image_height=HEIGHT, image_width=WIDTH, num_history=3, width=16, num_context_layers=1, num_decoder_layers=1,
-    num_heads=2, mlp_dim=24, num_anchors=4,
-  )  # fmt: skip
-  config.window.num_windows = 4
-  config.data.num_threads = 1
-  config.data.prefetch = 2
-  config.train.update(log_every=2, eval_every=4, checkpoint_every=3, keep=2)
-  return config.lock()
+@pytest.fixture(scope='session')
+def make_config(drawn_dataset):
+  """make_config(**{'train.keep': 1}) -> locked config: 12 steps, 8 segments each, a few thousand parameters."""
+
+  def make(data=None, **leaves):
+    config = pretrain_config.get_config(f'data={drawn_dataset if data is None else data},steps=12,batch=8')
+    small = dict(
+      image_height=HEIGHT, image_width=WIDTH, num_history=3, width=16, num_context_layers=1, num_decoder_layers=1,
+      num_heads=2, mlp_dim=24, num_anchors=4,
+    )  # fmt: skip
+    config.policy.update(small)
+    config.window.num_windows = 4
+    config.data.update(num_threads=1, prefetch=2)
+    config.train.update(log_every=2, eval_every=4, checkpoint_every=3, keep=2)
+    config.update_from_flattened_dict(leaves)
+    return config
+
+  return make
