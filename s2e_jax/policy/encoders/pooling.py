@@ -36,7 +36,7 @@ class FrameProjection(nn.Module):
     else:
       place = self.param('place', nn.initializers.normal(0.02), (h * w, c))
       cells = cells + place.astype(cells.dtype)
-      place_score = self.param('place_score', nn.initializers.normal(0.02), (h * w, self.num_heads))
+      place_score = self.param('place_score', nn.initializers.normal(1.0), (h * w, self.num_heads))
       # No bias on the scores: softmax over cells ignores it.
       score = nn.Dense(self.num_heads, use_bias=False, dtype=self.dtype, name='score')(cells)
       weight = jax.nn.softmax(score.astype(jnp.float32) + place_score, axis=1).astype(self.dtype)
