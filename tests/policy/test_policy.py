@@ -146,7 +146,7 @@ def test_gradient_reaches_every_parameter(name):
 
   gradient = flatten_dict(jax.jit(jax.grad(loss))(variables['params']), sep='/')
   assert all(jnp.isfinite(g).all() for g in gradient.values())
-  assert [path for path, g in gradient.items() if not (g != 0).any()] == []
+  assert [path for path, g in gradient.items() if jnp.abs(g).max() < 1e-5] == []  # rounding alone gives 1e-7
 
 
 def test_without_a_goal_its_values_do_nothing(tiny):
