@@ -33,7 +33,7 @@ def encoder_vs_grouped_conv() -> Row:
 
 
 class NatureEncoder(nn.Module):
-  """The convolutional encoder that visual RL has used since DQN (Mnih et al. 2015), ending in one 128-wide token."""
+  """The convolutional encoder of DQN (Mnih et al. 2015), ending in one 128-wide token."""
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:

@@ -41,8 +41,8 @@ def test_the_ratio_is_baseline_time_over_our_time_in_the_same_round(clock):
 
 def test_different_amounts_of_work_are_compared_per_unit(clock):
   row = timing.interleaved(
-    'x', clock.takes('ours', 2.0), clock.takes('base', 1.0), work=8, baseline_work=1, unit='u/s', baseline_name='b',
-    rounds=50, warmup=1,
+    'x', clock.takes('ours', 2.0), clock.takes('base', 1.0), work=8, baseline_work=1, unit='u/s',
+    baseline_name='b', rounds=50, warmup=1,
   )  # fmt: skip
   assert row.ratio == pytest.approx(4.0, rel=0.03)
 

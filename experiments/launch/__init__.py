@@ -1,0 +1,1 @@
+"""Launchers: sweeps on this machine, or as a list of commands for a cluster's own scheduler."""

@@ -1,0 +1,109 @@
+"""Runs a sweep: one training run per setting, each in a folder of its own, resumable as a whole.
+
+Run: python -m experiments.launch.sweep --sweep=configs/sweeps/learning_rate.py \
+         --config=configs/pretrain.py:data=PATH --workdir=runs/sweep [--print_only] [--only=0,3]
+--print_only prints the commands instead, for a cluster's scheduler to run. Every setting is checked against the
+config before the first run starts. At the end: sweep.md and sweep.json, best validation figure first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from s2e_jax.store.metrics import read_records
+
+_SWEEP = flags.DEFINE_string('sweep', None, 'Python file with sweep(add).', required=True)
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file of the runs, with its argument string.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the runs.', required=True)
+_PRINT_ONLY = flags.DEFINE_bool('print_only', False, 'Print the commands instead of running them.')
+_ONLY = flags.DEFINE_list('only', [], 'Numbers of the settings to run; all when empty.')
+FIGURE = 'val/ade_top'  # metres
+
+
+def load_settings(path: str | Path) -> list[dict[str, Any]]:
+  """The settings that the file's `sweep(add)` adds, in order. ValueError when it adds none."""
+  spec = importlib.util.spec_from_file_location('sweep_file', path)
+  if spec is None or spec.loader is None:
+    raise ValueError(f'sweep={str(path)!r} must be a Python file with a function sweep(add)')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  settings: list[dict[str, Any]] = []
+  add: Callable[..., None] = lambda **leaves: settings.append(leaves)
+  module.sweep(add)
+  if not settings:
+    raise ValueError(f'{path}: sweep(add) added nothing; call add(**leaves) once per run')
+  return settings
+
+
+def check_settings(config: ConfigDict, settings: list[dict[str, Any]]) -> None:
+  """Raises ValueError naming the setting whose leaf does not exist or has another type."""
+  for number, leaves in enumerate(settings):
+    trial = config.copy_and_resolve_references()
+    try:
+      trial.update_from_flattened_dict(leaves)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+      raise ValueError(f'setting {number} {leaves} does not fit the config: {error}') from error
+
+
+def command(config_arg: str, leaves: dict[str, Any], workdir: Path) -> list[str]:
+  """The training command of one setting."""
+  values = [f'--config.{name}={value}' for name, value in leaves.items()]
+  return [sys.executable, '-m', 's2e_jax.train', f'--config={config_arg}', *values, f'--workdir={workdir}']
+
+
+def best_figure(run: Path) -> float | None:
+  """The lowest validation figure of a run so far, None before the first."""
+  found = [record[FIGURE] for record in read_records(run / 'metrics.jsonl') if FIGURE in record]
+  return min((value for value in found if isinstance(value, float)), default=None)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+  """Markdown table, best first; runs without a figure last."""
+  ordered = sorted(rows, key=lambda row: (row['best'] is None, row['best']))
+  lines = [f'| run | best {FIGURE} (m) | setting |', '|---|---:|---|']
+  for row in ordered:
+    value = '-' if row['best'] is None else f'{row["best"]:.4f}'
+    lines.append(f'| {row["run"]} | {value} | {", ".join(f"{k}={v}" for k, v in row["setting"].items())} |')
+  return '\n'.join(lines) + '\n'
+
+
+def main(argv: list[str]) -> None:
+  """Checks, runs and tabulates the settings."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}')
+  settings = load_settings(_SWEEP.value)
+  check_settings(_CONFIG.value, settings)
+  chosen = [int(n) for n in _ONLY.value] or list(range(len(settings)))
+  if wrong := [n for n in chosen if not 0 <= n < len(settings)]:
+    raise app.UsageError(f'--only={wrong} must lie in 0 .. {len(settings) - 1}')
+  config_arg = config_flags.get_config_filename(flags.FLAGS['config'])
+  workdir = Path(_WORKDIR.value)
+  rows = []
+  for place, number in enumerate(chosen):
+    run = workdir / f'{number:03d}'
+    words = command(config_arg, settings[number], run)
+    if _PRINT_ONLY.value:
+      print(shlex.join(['python', *words[1:]]))
+      continue
+    print(f'[{place + 1}/{len(chosen)}] {settings[number]}', flush=True)
+    subprocess.run(words, check=True)
+    rows.append({'run': run.name, 'setting': settings[number], 'best': best_figure(run)})
+    (workdir / 'sweep.json').write_text(json.dumps({'figure': FIGURE, 'rows': rows}, indent=2) + '\n')
+    (workdir / 'sweep.md').write_text(table(rows))
+  if rows:
+    print(table(rows))
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config'])
+  app.run(main)
