@@ -103,7 +103,6 @@ class CheckpointStore:
         todelete_subdir=None if read_only else _TRASH,
         cleanup_tmp_directories=not read_only,
         create=not read_only,
-        read_only=read_only,
         save_root_metadata=False,
         multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name),
         **(best if by_metric else {}),
@@ -138,7 +137,8 @@ class CheckpointStore:
     Raises SaveError when this save or the one before it failed (disk full, folder gone).
     """
     description = dict(description) | {'step': int(step)} | ({} if metric is None else {'metric': float(metric)})
-    json.dumps(description)  # a description that is not JSON-able is the caller's bug, not a full disk
+    # A copy, because it is written in the background; and what is not JSON-able is no full disk.
+    description = json.loads(json.dumps(description))
     arrays = {name: to_nested(tree) for name, tree in items.items()}
     self.wait()
     self._saving = step

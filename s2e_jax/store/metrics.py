@@ -151,10 +151,7 @@ def log_to_console() -> None:
   package = str(Path(__file__).resolve().parents[1])
   handler = logging.get_absl_handler()
   handler.setFormatter(std_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
-  # Orbax warns whenever a folder is opened for reading only; its errors come as exceptions anyway.
-  handler.addFilter(
-    lambda r: r.pathname.startswith(package) or (r.levelno >= std_logging.WARNING and 'orbax' not in r.pathname)
-  )
+  handler.addFilter(lambda r: r.levelno >= std_logging.WARNING or r.pathname.startswith(package))
   logging.set_verbosity(logging.INFO)
   logging.use_absl_handler()
 

@@ -40,12 +40,15 @@ def test_what_is_saved_comes_back_bitwise_in_its_own_structure(tmp_path):
   assert store.description(3) == {'model': 's2e_tiny', 'step': 3}
 
 
-def test_saving_does_not_see_later_changes_of_the_arrays(tmp_path):
+def test_saving_does_not_see_later_changes_of_what_is_saved(tmp_path):
   store = checkpoint.CheckpointStore(tmp_path)
   array = np.ones((400, 300), np.float32)
-  store.save(1, {'a': {'x': array}}, {})
+  description = {'norms': [1.0]}
+  store.save(1, {'a': {'x': array}}, description)
   array[:] = 7
+  description['norms'] += [2.0] * 100_000
   store.wait()
+  assert store.description(1)['norms'] == [1.0]
   np.testing.assert_array_equal(store.load(1, 'a')['a']['x'], 1)
 
 
@@ -149,7 +152,10 @@ def test_leftovers_of_a_killed_process_are_never_taken_for_whole(tmp_path):
   (tmp_path / '.trash' / '5').mkdir(parents=True)
   again = checkpoint.CheckpointStore(tmp_path)
   assert again.latest() == 10
-  assert not (tmp_path / '20.orbax-checkpoint-tmp-123').exists() and not (tmp_path / '.trash').exists()
+  again.save(20, example(20), {})  # the leftovers are removed in the background, but before the next save
+  again.close()
+  assert again.steps() == [20]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['20', '30']
 
 
 def test_damaged_arrays_are_an_error_that_names_the_folder_and_the_way_out(tmp_path):

@@ -1,0 +1,1 @@
+"""Kills a training run at random moments and looks at what is left."""
