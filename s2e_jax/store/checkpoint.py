@@ -95,6 +95,8 @@ class CheckpointStore:
     self.folder = Path(folder).absolute()
     self._writes = not read_only and jax.process_index() == 0
     self._empty_trash()
+    if self._writes:
+      _set_impostors_aside(self.folder)
     best = dict(best_fn=lambda m: m['metric'], best_mode='min', keep_checkpoints_without_metrics=False)
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -230,6 +232,13 @@ def _errno_of(error: BaseException | None) -> int:
       return errno.ENOSPC
     error = error.__cause__ or error.__context__
   return errno.EIO
+
+
+def _set_impostors_aside(folder: Path) -> None:
+  """Renames what only looks like a checkpoint: counted among the newest, it would push a whole one out."""
+  for path in folder.iterdir() if folder.is_dir() else ():
+    if path.name.isdigit() and not (path / DESCRIPTION).is_dir():
+      path.rename(path.with_name(f'{path.name}.incomplete'))
 
 
 def whole_steps(folder: str | Path) -> list[int]:

@@ -155,7 +155,7 @@ def test_leftovers_of_a_killed_process_are_never_taken_for_whole(tmp_path):
   again.save(20, example(20), {})  # the leftovers are removed in the background, but before the next save
   again.close()
   assert again.steps() == [20]
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['20', '30']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['20', '30.incomplete']
 
 
 def test_damaged_arrays_are_an_error_that_names_the_folder_and_the_way_out(tmp_path):
