@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -305,3 +306,21 @@ def test_validation_does_not_depend_on_the_number_of_devices(whole_run, make_con
       results.append(pretrain.validate(step, parallel.replicate(variables), loader))
   for name, value in results[0].items():
     np.testing.assert_allclose(value, results[1][name], rtol=1e-5)
+
+
+def test_imported_weights_are_where_the_encoder_starts_and_are_not_needed_to_resume(
+  whole_run, make_config, tmp_path, monkeypatch
+):
+  def imported(config, variables):
+    params = variables['params']
+    zeros = jax.tree.map(jax.numpy.zeros_like, params['encoder'])
+    return dataclasses.replace(config, image_mean=(0.1, 0.2, 0.3)), {'params': params | {'encoder': zeros}}
+
+  monkeypatch.setattr(startup, 'with_imported_encoder', imported)
+  setup = startup.prepare(make_config(), tmp_path)
+  assert setup.policy.config.image_mean == (0.1, 0.2, 0.3)
+  assert not any(leaf.any() for leaf in jax.tree.leaves(setup.initial_state.params['encoder']))
+  assert json.loads((tmp_path / 'description.json').read_text())['policy']['image_mean'] == [0.1, 0.2, 0.3]
+  monkeypatch.setattr(startup, 'with_imported_encoder', lambda *a: pytest.fail('must not read the weights again'))
+  resumed = startup.prepare(make_config(), whole_run)
+  assert resumed.policy.config == load_policy(whole_run)[0].config
