@@ -32,6 +32,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config = ConfigDict()
   config.kind = 'pretrain'
   config.seed = 0  # parameters, data order and augmentation all derive from it
+  config.init_from = ''  # run or checkpoint whose parameters (and anchors) this run starts from; '' = fresh
+  config.allow_other_camera = False  # init_from a checkpoint that was trained with another camera
   config.policy = common.policy_block(args.model)
   if args.unimodal:
     config.policy.num_anchors = 1

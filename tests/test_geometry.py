@@ -15,7 +15,8 @@ def test_rotation_agrees_with_scipy_on_unequal_batch_axes():
   rng = np.random.default_rng(0)
   points, angles = rng.normal(size=(3, 5, 2)), rng.uniform(-7, 7, size=(3, 5))
   got = geometry.rotate(points, angles)
-  flat = Rotation.from_rotvec(np.c_[np.zeros((15, 2)), angles.ravel()]).apply(np.c_[points.reshape(-1, 2), np.zeros(15)])
+  turns = Rotation.from_rotvec(np.c_[np.zeros((15, 2)), angles.ravel()])
+  flat = turns.apply(np.c_[points.reshape(-1, 2), np.zeros(15)])
   np.testing.assert_allclose(got.reshape(-1, 2), flat[:, :2], atol=1e-12)
 
 

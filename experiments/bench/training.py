@@ -60,8 +60,8 @@ def loader_images_per_s() -> Row:
 
   def plain_loop() -> None:
     for start in range(0, len(sample), frames_per_batch):
-      images = [cv2.imdecode(np.frombuffer(j, np.uint8), 1) for j in sample[start : start + frames_per_batch]]
-      np.stack([cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in images])
+      part = sample[start : start + frames_per_batch]
+      np.stack([np.asarray(cv2.imdecode(np.frombuffer(j, np.uint8), cv2.IMREAD_COLOR_RGB)) for j in part])
 
   row = interleaved(
     'loader_images_per_s',

@@ -37,7 +37,7 @@ _ONE = flags.DEFINE_string('one', '', 'Measure this model in this process and pr
 def segment_shapes(config: Any, segments: int, num_windows: int) -> SegmentBatch:
   """Abstract [1, segments, ...] batch of one device."""
 
-  def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+  def array(dtype: Any, *shape: int) -> Any:
     return jax.ShapeDtypeStruct((1, segments, *shape), dtype)
 
   frames, horizon = num_windows + config.num_history - 1, config.horizon
@@ -60,7 +60,7 @@ def measure(name: str, segments: int, num_windows: int) -> dict[str, Any]:
   optimizer = optim.make_optimizer(variables['params'], 100, 1e-4, 10, 0.1, 0.05)
   state = jax.eval_shape(lambda v: optim.init_state(v, optimizer), variables)
   state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
-  step = parallel.pmap(make_train_step(policy, optimizer, LossOptions()), donate=(0,))
+  step: Any = parallel.pmap(make_train_step(policy, optimizer, LossOptions()), donate=(0,))
   begin = time.perf_counter()
   lowered = step.lower(state, segment_shapes(config, segments, num_windows))
   middle = time.perf_counter()

@@ -85,10 +85,10 @@ def checked_clip(clip: Clip, min_frames: int = 2) -> Clip:
     bad = np.flatnonzero(~(np.isfinite(position).all(axis=1) & np.isfinite(yaw)))
     raise ClipError('nan_pose', f'{where}: poses must be finite; frame {bad[0]} and {len(bad) - 1} more are not')
   if not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
-    bad = int(np.flatnonzero(~(np.diff(stamps) > 0))[0]) + 1
+    late = int(np.flatnonzero(~(np.diff(stamps) > 0))[0]) + 1
     raise ClipError(
       'unsorted_stamps',
-      f'{where}: time stamps must increase strictly; stamp {bad} is {stamps[bad]!r} after {stamps[bad - 1]!r}',
+      f'{where}: time stamps must increase strictly; stamp {late} is {stamps[late]!r} after {stamps[late - 1]!r}',
     )
   shift = position[0].copy()
   return dataclasses.replace(

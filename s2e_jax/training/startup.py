@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import signal
 from pathlib import Path
@@ -18,12 +17,10 @@ from ml_collections import ConfigDict
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.mixture import ASSIGNMENTS
 from s2e_jax.policy import policy as policy_lib
-from s2e_jax.policy.anchors import kmeans_anchors
-from s2e_jax.policy.config import PolicyConfig, policy_config
-from s2e_jax.policy.encoders.weights import with_imported_encoder
-from s2e_jax.policy.policy import Policy, example_observation
-from s2e_jax.store.checkpoint import whole_steps
+from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.policy import Policy
 from s2e_jax.training import optim, parallel, rundir, sources
+from s2e_jax.training.initial import first_policy
 from s2e_jax.training.optim import TrainState
 
 
@@ -51,7 +48,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
   parallel.meet()
   source = sources.open_source(config, workdir, bare.image_height, bare.image_width)
   rundir.check_data(workdir, source.dataset.content_hash)
-  full, variables = first_policy(bare, source, spec, config.seed, workdir)
+  full, variables = first_policy(config, workdir, bare, source, spec)
   policy = Policy(full, axis_name=parallel.AXIS)
   cfg = config.optim
   optimizer = optim.make_optimizer(
@@ -98,41 +95,6 @@ def check(config: ConfigDict) -> None:
     raise ValueError(f"config.train.best_by={train.best_by!r} must be 'ade_top' or 'loss'")
   if config.loss.assignment not in ASSIGNMENTS:
     raise ValueError(f'config.loss.assignment={config.loss.assignment!r} must be one of {ASSIGNMENTS}')
-
-
-def first_policy(
-  policy: PolicyConfig, source: sources.Source, spec: SegmentSpec, seed: int, workdir: Path
-) -> tuple[PolicyConfig, dict[str, Any]]:
-  """The policy of a run with its anchors and the conventions of imported weights, and variables to start from.
-
-  A run that has checkpoints keeps the policy of its description; its variables serve as a template only, so that
-  the file they were imported from may be gone.
-  """
-  if whole_steps(workdir / rundir.CHECKPOINTS):
-    stored = json.loads((workdir / rundir.DESCRIPTION).read_text())
-    full = PolicyConfig.from_dict(stored['policy'])
-    return full, initial_variables(full, seed)
-  full = with_anchors(policy, source, spec, seed)
-  full, variables = with_imported_encoder(full, initial_variables(full, seed))
-  if full.encoder_weights:
-    logging.info('image encoder starts from %s', full.encoder_weights)
-  return full, variables
-
-
-def with_anchors(policy: PolicyConfig, source: sources.Source, spec: SegmentSpec, seed: int) -> PolicyConfig:
-  """`policy` with k-means anchors of the training end points, if it asks for them."""
-  if policy.anchor_kind != 'kmeans' or policy.anchors:
-    return policy
-  points = sources.end_points(source, spec)
-  anchors = kmeans_anchors(points, policy.num_anchors, seed)
-  logging.info('%d k-means anchors from %d training end points', len(anchors), len(points))
-  return dataclasses.replace(policy, anchors=anchors)
-
-
-def initial_variables(config: PolicyConfig, seed: int) -> dict[str, Any]:
-  """Variables of a fresh policy, the same on every process for a seed."""
-  init = functools.partial(Policy(config).init, jax.random.key(seed))
-  return dict(jax.jit(init)(example_observation(config)))
 
 
 class StopSignals:

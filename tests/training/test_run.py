@@ -11,7 +11,7 @@ import pytest
 from s2e_jax.policy.policy import example_observation
 from s2e_jax.store import metrics as metrics_lib
 from s2e_jax.store.checkpoint import CheckpointStore, MismatchError, whole_steps
-from s2e_jax.training import checkpoints, optim, parallel, pretrain, restore, rundir, startup
+from s2e_jax.training import checkpoints, initial, optim, parallel, pretrain, restore, rundir, startup
 from s2e_jax.training.restore import load_policy
 
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_model_or_process_count_is_refused(whole_run, tm
   stored = json.loads((whole_run / 'description.json').read_text())
   other = json.loads(json.dumps(stored))
   other['policy'].update(name='s2e_v1', width=768)
-  state = startup.initial_variables(load_policy(whole_run)[0].config, 0)
+  state = initial.initial_variables(load_policy(whole_run)[0].config, 0)
   initial = optim.init_state(state, optim.make_optimizer(state['params'], 12, 1e-3, 1))
   with pytest.raises(ValueError) as caught:
     checkpoints.RunCheckpoints(whole_run, 2, other).restore_or(initial)
@@ -316,11 +316,49 @@ def test_imported_weights_are_where_the_encoder_starts_and_are_not_needed_to_res
     zeros = jax.tree.map(jax.numpy.zeros_like, params['encoder'])
     return dataclasses.replace(config, image_mean=(0.1, 0.2, 0.3)), {'params': params | {'encoder': zeros}}
 
-  monkeypatch.setattr(startup, 'with_imported_encoder', imported)
+  monkeypatch.setattr(initial, 'with_imported_encoder', imported)
   setup = startup.prepare(make_config(), tmp_path)
   assert setup.policy.config.image_mean == (0.1, 0.2, 0.3)
   assert not any(leaf.any() for leaf in jax.tree.leaves(setup.initial_state.params['encoder']))
   assert json.loads((tmp_path / 'description.json').read_text())['policy']['image_mean'] == [0.1, 0.2, 0.3]
-  monkeypatch.setattr(startup, 'with_imported_encoder', lambda *a: pytest.fail('must not read the weights again'))
+  monkeypatch.setattr(initial, 'with_imported_encoder', lambda *a: pytest.fail('must not read the weights again'))
   resumed = startup.prepare(make_config(), whole_run)
   assert resumed.policy.config == load_policy(whole_run)[0].config
+
+
+def test_a_run_can_start_from_the_parameters_and_anchors_of_another(whole_run, make_config, tmp_path):
+  trained, variables, _ = load_policy(whole_run)
+  setup = startup.prepare(make_config(seed=7, init_from=str(whole_run)), tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, setup.initial_state.params, variables['params'])
+  assert setup.policy.config.anchors == trained.config.anchors
+  assert setup.initial_state.step == 0
+
+
+@pytest.mark.parametrize(
+  'leaves, message',
+  [
+    ({'policy.mlp_dim': 48}, 'mlp_dim: checkpoint 24, this run 48'),
+    ({'policy.num_anchors': 5}, '5'),
+    ({'policy.encoder_weights': 'w.npz'}, 'give one of them'),
+  ],
+)
+def test_a_start_that_does_not_fit_is_refused(whole_run, make_config, tmp_path, leaves, message):
+  with pytest.raises(ValueError, match=message):
+    startup.prepare(make_config(init_from=str(whole_run), **leaves), tmp_path)
+
+
+def test_starting_from_a_checkpoint_of_another_camera_must_be_asked_for(
+  whole_run, make_config, tmp_path, monkeypatch
+):
+  described = initial.sources.describe
+
+  def higher(*args):
+    text = described(*args)
+    contract = dict(text['camera_contract'])
+    return text | {'camera_contract': contract | {'mount_height': [v + 1.0 for v in contract['mount_height']]}}
+
+  monkeypatch.setattr(initial.sources, 'describe', higher)
+  with pytest.raises(ValueError, match=r'mount_height: .*allow_other_camera=True'):
+    startup.prepare(make_config(init_from=str(whole_run)), tmp_path)
+  (tmp_path / 'allowed').mkdir()
+  startup.prepare(make_config(init_from=str(whole_run), allow_other_camera=True), tmp_path / 'allowed')
