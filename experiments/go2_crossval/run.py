@@ -2,7 +2,7 @@
 
 Run: python -m experiments.go2_crossval.run --src=PATH/TO/go2_apartment/raw --out=runs/go2 [--folds=5] [--steps=N]
 Every stage is one of the public commands, printed as it is run; finished stages are not repeated, so a killed
-study goes on. Each fold tests on four drives, chooses its checkpoint on four others and trains on the other twelve.
+study goes on. Each fold tests on four drives, chooses its checkpoint on four others and trains on the rest.
 """
 
 from __future__ import annotations

@@ -200,17 +200,17 @@ def test_a_checkpoint_of_another_model_or_process_count_is_refused(whole_run, tm
   stored = json.loads((whole_run / 'description.json').read_text())
   other = json.loads(json.dumps(stored))
   other['policy'].update(name='s2e_v1', width=768)
-  state = initial.initial_variables(load_policy(whole_run)[0].config, 0)
-  initial = optim.init_state(state, optim.make_optimizer(state['params'], 12, 1e-3, 1))
+  variables = initial.initial_variables(load_policy(whole_run)[0].config, 0)
+  fresh = optim.init_state(variables, optim.make_optimizer(variables['params'], 12, 1e-3, 1))
   with pytest.raises(ValueError) as caught:
-    checkpoints.RunCheckpoints(whole_run, 2, other).restore_or(initial)
+    checkpoints.RunCheckpoints(whole_run, 2, other).restore_or(fresh)
   text = str(caught.value)
   assert "'s2e_tiny'" in text and "'s2e_v1'" in text and 'width: checkpoint 16, this run 768' in text
   copy = shutil.copytree(whole_run, tmp_path / 'run')
   path = copy / 'checkpoints' / '12' / 'description' / 'metadata'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'loader_states': ['', '']}))
   with pytest.raises(MismatchError, match='written by 2 processes, this run has 1'):
-    checkpoints.RunCheckpoints(copy, 2, stored).restore_or(initial)
+    checkpoints.RunCheckpoints(copy, 2, stored).restore_or(fresh)
 
 
 def test_divergence_stops_the_run_and_names_the_steps(make_config, tmp_path):
