@@ -22,12 +22,17 @@ from ml_collections import ConfigDict, config_flags
 
 from s2e_jax.store.metrics import read_records
 
-_SWEEP = flags.DEFINE_string('sweep', None, 'Python file with sweep(add).', required=True)
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file of the runs, with its argument string.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the runs.', required=True)
-_PRINT_ONLY = flags.DEFINE_bool('print_only', False, 'Print the commands instead of running them.')
-_ONLY = flags.DEFINE_list('only', [], 'Numbers of the settings to run; all when empty.')
 FIGURE = 'val/ade_top'  # metres
+
+
+def define_flags() -> None:
+  """Called as a command only: the training commands define a flag --config of their own."""
+  flags.DEFINE_string('sweep', None, 'Python file with sweep(add).', required=True)
+  config_flags.DEFINE_config_file('config', None, 'Config file of the runs, with its argument string.')
+  flags.DEFINE_string('workdir', None, 'Folder of the runs.', required=True)
+  flags.DEFINE_bool('print_only', False, 'Print the commands instead of running them.')
+  flags.DEFINE_list('only', [], 'Numbers of the settings to run; all when empty.')
+  flags.mark_flags_as_required(['config'])
 
 
 def load_settings(path: str | Path) -> list[dict[str, Any]]:
@@ -81,18 +86,19 @@ def main(argv: list[str]) -> None:
   """Checks, runs and tabulates the settings."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
-  settings = load_settings(_SWEEP.value)
-  check_settings(_CONFIG.value, settings)
-  chosen = [int(n) for n in _ONLY.value] or list(range(len(settings)))
+  options = flags.FLAGS
+  settings = load_settings(options.sweep)
+  check_settings(options.config, settings)
+  chosen = [int(n) for n in options.only] or list(range(len(settings)))
   if wrong := [n for n in chosen if not 0 <= n < len(settings)]:
     raise app.UsageError(f'--only={wrong} must lie in 0 .. {len(settings) - 1}')
-  config_arg = config_flags.get_config_filename(flags.FLAGS['config'])
-  workdir = Path(_WORKDIR.value)
+  config_arg = config_flags.get_config_filename(options['config'])
+  workdir = Path(options.workdir)
   rows = []
   for place, number in enumerate(chosen):
     run = workdir / f'{number:03d}'
     words = command(config_arg, settings[number], run)
-    if _PRINT_ONLY.value:
+    if _PRINToptions.only:
       print(shlex.join(['python', *words[1:]]))
       continue
     print(f'[{place + 1}/{len(chosen)}] {settings[number]}', flush=True)
@@ -105,5 +111,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config'])
+  define_flags()
   app.run(main)
