@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
   for place, number in enumerate(chosen):
     run = workdir / f'{number:03d}'
     words = command(config_arg, settings[number], run)
-    if _PRINToptions.only:
+    if options.print_only:
       print(shlex.join(['python', *words[1:]]))
       continue
     print(f'[{place + 1}/{len(chosen)}] {settings[number]}', flush=True)
