@@ -1,0 +1,1 @@
+"""Images per second through the loader, through the train step, and through both together."""
