@@ -13,7 +13,7 @@ from configs import common
 
 # model -> (steps, segments per step, learning rate, encoder learning-rate multiplier)
 _RECIPES = {
-  's2e_tiny': (3000, 16, 1e-3, 1.0),
+  's2e_tiny': (2000, 16, 1e-3, 1.0),
   's2e_v1': (100_000, 32, 2e-4, 0.1),
   's2e_v2': (100_000, 32, 2e-4, 0.1),
 }
@@ -52,7 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.data.prefetch = 8  # batches decoded ahead
 
   config.synthetic = ConfigDict()  # the embedded default, used when data.path == ''
-  config.synthetic.num_clips = 6 if args.smoke else 48
+  config.synthetic.num_clips = 6 if args.smoke else 72
   config.synthetic.seconds = 12.0 if args.smoke else 30.0  # length of a clip
   config.synthetic.seed = 0
 

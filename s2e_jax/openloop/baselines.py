@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from s2e_jax.openloop.cases import Cases
-
-# Goals further than this say no more about the next seconds (the policy's own encoding has its limit at 200 m).
-_GOAL_SCALE = 5.0  # metres
 
 
 def stand_still(cases: Cases) -> np.ndarray:
@@ -39,67 +37,56 @@ def mean_trajectory(cases: Cases, training: Cases) -> np.ndarray:
 
 
 def goal_features(goal_in_robot: np.ndarray) -> np.ndarray:
-  """Smooth features [N, 19] of goals [N, 2] (m): a constant, and harmonics of bearing times powers of distance."""
-  distance = np.linalg.norm(goal_in_robot, axis=-1)
-  bearing = np.arctan2(goal_in_robot[:, 1], goal_in_robot[:, 0])
-  near = np.tanh(distance / _GOAL_SCALE)
-  angular = [f(k * bearing) for k in (1, 2, 3) for f in (np.cos, np.sin)]
-  return np.stack(
-    [
-      np.ones_like(near),
-      *angular,
-      *(near * a for a in angular),
-      near,
-      near**2,
-      *(near**2 * a for a in angular[:4]),
-    ],
-    axis=-1,
-  )
+  """Goals [N, 2] with distance d as log(1 + d), bearing kept: near ones are told apart better than far ones."""
+  distance = np.linalg.norm(goal_in_robot, axis=-1, keepdims=True)
+  return goal_in_robot / np.maximum(distance, 1e-6) * np.log1p(distance)
 
 
 @dataclasses.dataclass(frozen=True)
 class GoalOnly:
-  """Ridge regression from the goal alone to all waypoints, in closed form; no goal: the mean trajectory.
+  """Mean trajectory of the training windows with the most similar goals (nearest neighbours: no extrapolation).
 
-  weights: [features, 2 H]; mean: [H, 2] m.
+  goals: [n, 2] features; waypoints: [n, H, 2] m; mean: [H, 2] m, for windows without a goal; k: neighbours.
   """
 
-  weights: np.ndarray
+  goals: np.ndarray
+  waypoints: np.ndarray
   mean: np.ndarray
+  k: int
 
   @classmethod
-  def fit(cls, training: Cases, penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)) -> GoalOnly:
-    """Fits on training windows that have a goal; the penalty is chosen by leaving out clips, a fifth at a time."""
+  def fit(cls, training: Cases, choices: tuple[int, ...] = (5, 20, 80, 320)) -> GoalOnly:
+    """Keeps the training windows that have a goal; k is chosen by leaving out clips, a fifth at a time."""
     rows = training.has_goal
     mean = training.waypoints.mean(axis=0)
-    x = goal_features(training.goal_in_robot[rows])
-    if not len(x):
-      return cls(np.zeros((x.shape[1], mean.size)), mean)
-    y = training.waypoints[rows].reshape(len(x), -1)
+    x, y = goal_features(training.goal_in_robot[rows]), training.waypoints[rows]
     _, clip = np.unique(training.clip[rows], return_inverse=True)
-    fold = clip % min(5, clip.max() + 1)
+    fold = clip % 5
+    folds = [k for k in range(5) if (fold == k).any() and (fold != k).any()]
 
-    def error(penalty: float) -> float:
-      held_out = [
-        ((x[fold == k] @ _ridge(x[fold != k], y[fold != k], penalty) - y[fold == k]) ** 2).sum()
-        for k in range(fold.max() + 1)
-      ]
-      return float(np.sum(held_out))
+    def error(k: int) -> float:
+      """Sum over held-out windows of their ADE."""
+      total = 0.0
+      for part in folds:
+        guess = cls(x[fold != part], y[fold != part], mean, k).nearest(x[fold == part])
+        total += float(np.linalg.norm(guess - y[fold == part], axis=-1).mean(axis=-1).sum())
+      return total
 
-    best = min(penalties, key=error) if fold.max() else 1.0
-    return cls(_ridge(x, y, best), mean)
+    return cls(x, y, mean, min(choices, key=error))
+
+  def nearest(self, features: np.ndarray) -> np.ndarray:
+    """Waypoints [N, H, 2] for goal features [N, 2]."""
+    k = min(self.k, len(self.goals))
+    _, index = cKDTree(self.goals).query(features, k=np.arange(1, k + 1))
+    return self.waypoints[index].mean(axis=1)
 
   def __call__(self, cases: Cases) -> np.ndarray:
     """Waypoints [N, H, 2]."""
-    predicted = (goal_features(cases.goal_in_robot) @ self.weights).reshape(cases.waypoints.shape)
-    return np.where(cases.has_goal[:, None, None], predicted, self.mean)
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-  """argmin |x w - y|^2 + penalty |w|^2; the first feature, the constant, is not penalised."""
-  penalties = np.full(x.shape[1], penalty)
-  penalties[0] = 1e-9
-  return np.linalg.solve(x.T @ x + np.diag(penalties), x.T @ y)
+    predicted = np.broadcast_to(self.mean, cases.waypoints.shape).copy()
+    rows = cases.has_goal
+    if len(self.goals) and rows.any():
+      predicted[rows] = self.nearest(goal_features(cases.goal_in_robot[rows]))
+    return predicted
 
 
 def predict_all(cases: Cases, training: Cases | None) -> dict[str, np.ndarray]:

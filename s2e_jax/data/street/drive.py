@@ -18,6 +18,11 @@ MIN_CLEARANCE = 0.2  # m; an obstacle that would be passed closer is taken away
 MAX_ACCELERATION = 0.5  # m/s^2
 MAX_YAW_RATE = 0.55  # rad/s
 WALKING_SPEED = 1.0  # m/s of people who cross
+# Typical speeds (m/s) by kind of way: how fast one drives can be seen, up to a tenth of a driver's own taste.
+CRUISE = {'corridor': 0.8, 'park': 1.0, 'street': 1.25}
+_TASTE = 0.1
+_PASSING = 0.75  # of the cruise beside obstacles closer than _NARROW metres
+_NARROW = 0.7
 _HEAD_START = 1.5  # s that people start to cross before the robot has come to rest
 _TICK = 0.02  # s of the speed simulation
 
@@ -71,9 +76,12 @@ def clearance(path: Path, thing: Thing) -> float:
   return float(distance) - thing.radius - ROBOT_RADIUS
 
 
-def _speed_limit(path: Path, cruise: float) -> np.ndarray:
-  """Speed [n] (m/s) along the path that holds yaw rate and acceleration within their limits."""
+def _speed_limit(path: Path, cruise: float, obstacles: list[Thing]) -> np.ndarray:
+  """Speed [n] (m/s) along the path: slower past near obstacles, and within the limits of turning and braking."""
   limit = np.minimum(cruise, np.maximum(0.35, MAX_YAW_RATE / np.maximum(np.abs(path.curvature), 1e-3)))
+  for thing in obstacles:
+    room = np.hypot(*(path.points - thing.position).T) - thing.radius - ROBOT_RADIUS
+    limit = np.where(room < _NARROW, np.minimum(limit, _PASSING * cruise), limit)
   squared = limit**2
   gain = 2 * MAX_ACCELERATION * np.diff(path.along)
   for i in range(len(squared) - 2, -1, -1):
@@ -89,13 +97,15 @@ def follow(
   start: float,
   halts: list[tuple[float, float]],
   speed: float,
+  obstacles: list[Thing],
 ) -> tuple[Drive, list[tuple[float, float]]]:
   """Drives the path for `seconds` and samples it at `rate` Hz.
 
   start: metres of path at time 0, driven at `speed` m/s. halts: (metres of path, seconds to stand), ascending.
+  obstacles: what is passed slowly.
   Returns the drive and the (arrival, departure) times of the halts that were reached.
   """
-  limit = _speed_limit(path, cruise)
+  limit = _speed_limit(path, cruise, obstacles)
   num_ticks = math.ceil(seconds / _TICK) + 1
   at, left, waiting = start, list(halts), 0.0
   travelled, times = np.empty(num_ticks), []
@@ -143,8 +153,8 @@ def make_drive(seconds: float, rate: float, rng: np.random.Generator) -> tuple[w
 
   The drive stands still for what it sees: somebody who crosses, or works that close the way.
   """
-  cruise = float(rng.uniform(0.6, 1.6))
-  street = world.make_street(max(10.0, cruise * seconds), rng)
+  street = world.make_street(max(10.0, (1 + _TASTE) * max(CRUISE.values()) * seconds), rng)
+  cruise = CRUISE[street.kind] * float(rng.uniform(1 - _TASTE, 1 + _TASTE))
   first = world.LEAD_IN
   reach = first + cruise * seconds
   wanted = ROBOT_RADIUS * 2 + CLEARANCE
@@ -167,7 +177,7 @@ def make_drive(seconds: float, rate: float, rng: np.random.Generator) -> tuple[w
     kept.append(catalogue.make_thing(street, 'works', works, 0.0, catalogue.barrier_parts(half), half))
   start = float(np.interp(first, path.s, path.along))
   speed = 0.0 if rng.random() < 0.2 else min(cruise, 0.8)
-  drive, times = follow(path, cruise, seconds, rate, start, halts, speed)
+  drive, times = follow(path, cruise, seconds, rate, start, halts, speed, kept)
 
   for index, s in enumerate(crossings):
     # From the building's side to the road's; steps off shortly before the robot has come to rest.
