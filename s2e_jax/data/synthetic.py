@@ -4,8 +4,8 @@ Run: python -m s2e_jax.data.synthetic --dst=FOLDER [--clips=72] [--seconds=30] [
 
 Streets, park paths and corridors with obstacles, seen by a level 95 degree camera 0.6 m above the ground, driven
 at 0.3 to 1.4 m/s by an expert that follows the way as fast as such a way allows, passes obstacles early, slowly
-and with room, and stands still for people who cross and works that close the way. It shows that the pipeline works; it
-says nothing about real video.
+and with room, and stands still for people who cross and works that close the way. It shows that the pipeline
+works; it says nothing about real video.
 """
 
 from __future__ import annotations
