@@ -22,9 +22,13 @@ from s2e_jax.openloop.selection import choose_clips
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.training.restore import load_policy
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/openloop.py:data=PATH.')
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, "A run's folder, or one checkpoint.")
-_OUT = flags.DEFINE_string('out', None, 'Folder for results.json, table.md and pictures.')
+
+def define_flags() -> None:
+  """Called as a command only: several of the package's commands have a flag of the same name."""
+  config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/openloop.py:data=PATH.')
+  flags.DEFINE_string('checkpoint', None, "A run's folder, or one checkpoint.")
+  flags.DEFINE_string('out', None, 'Folder for results.json, table.md and pictures.')
+  flags.mark_flags_as_required(['config', 'checkpoint', 'out'])
 
 
 def find_dataset(config: ConfigDict, checkpoint: Path, description: dict[str, Any]) -> Dataset:
@@ -81,15 +85,16 @@ def main(argv: list[str]) -> None:
   """Dispatches on config.kind."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; write --config=... --checkpoint=... --out=...')
-  config = _CONFIG.value
+  options = flags.FLAGS
+  config = options.config
   if config.kind != 'openloop':
     raise app.UsageError(f"config.kind={config.kind!r} must be 'openloop'; use configs/openloop.py")
   log_to_console()
-  out = Path(str(_OUT.value))
-  run_openloop(config, Path(str(_CHECKPOINT.value)), out)
+  out = Path(options.out)
+  run_openloop(config, Path(options.checkpoint), out)
   print((out / 'table.md').read_text())
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'checkpoint', 'out'])
+  define_flags()
   app.run(main)

@@ -20,9 +20,13 @@ from s2e_jax.training import parallel, pretrain
 
 RUNS: dict[str, Callable[..., None]] = {'pretrain': pretrain.run}  # config.kind -> what runs it
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/pretrain.py:data=PATH.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or resumed if it holds one.')
-_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'Join the other processes of a run on several hosts.')
+
+def define_flags() -> None:
+  """Called as a command only: several of the package's commands have a flag of the same name."""
+  config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/pretrain.py:data=PATH.')
+  flags.DEFINE_string('workdir', None, 'Folder of the run: made, or resumed if it holds one.')
+  flags.DEFINE_bool('distributed', False, 'Join the other processes of a run on several hosts.')
+  flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def use_compilation_cache() -> None:
@@ -37,16 +41,17 @@ def main(argv: list[str]) -> None:
   """Dispatches on config.kind."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; write --config=... --workdir=...')
-  config = _CONFIG.value
+  options = flags.FLAGS
+  config = options.config
   if config.kind not in RUNS:
     raise app.UsageError(f'config.kind={config.kind!r} must be one of {sorted(RUNS)}')
   log_to_console()
   use_compilation_cache()
-  if _DISTRIBUTED.value:
+  if options.distributed:
     parallel.initialise_distributed()
-  RUNS[config.kind](config, _WORKDIR.value)
+  RUNS[config.kind](config, options.workdir)
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
+  define_flags()
   app.run(main)
