@@ -18,14 +18,14 @@ from absl import app, flags
 _SRC = flags.DEFINE_string('src', None, 'Folder of GNM-style trajectory folders.', required=True)
 _OUT = flags.DEFINE_string('out', 'runs/go2', 'Folder for dataset, runs, evaluations and results.')
 _FOLDS = flags.DEFINE_integer('folds', 5, 'Folds.')
-_STEPS = flags.DEFINE_integer('steps', 600, 'Training steps per fold.')
-_OVERFIT_STEPS = flags.DEFINE_integer('overfit_steps', 3000, 'Steps of the overfitting check; 0 = leave it out.')
+_STEPS = flags.DEFINE_integer('steps', 400, 'Training steps per fold.')
+_OVERFIT_STEPS = flags.DEFINE_integer('overfit_steps', 2000, 'Steps of the overfitting check; 0 = leave it out.')
 _RATE = flags.DEFINE_float('nominal_rate', 4.0, 'Hz assumed for the recordings, which have no time stamps.')
 _EXTRA = flags.DEFINE_multi_string('set', [], 'Further --config.NAME=VALUE leaves for the folds, without dashes.')
 
 IMAGE = ['--config.policy.image_height=96', '--config.policy.image_width=96']  # the frames' own size
 # Speeds are a tenth of a delivery robot's: in (m/s)^2 the velocity term would vanish beside the other two.
-SLOW_ROBOT = ['--config.loss.velocity_weight=30.0']
+SLOW_ROBOT = ['--config.loss.velocity_weight=100.0']
 
 
 def run_once(done: Path, command: list[str]) -> None:
