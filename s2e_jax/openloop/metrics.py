@@ -67,17 +67,27 @@ def heading_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
   return np.where(np.linalg.norm(theirs, axis=-1) < _HEADING_MIN, np.nan, gap)
 
 
+def ade_at_true_speed(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """ADE [N] (m) of predicted [N, H, 2] after scaling to the path length of truth; one that stands still stays so."""
+  length = path_length(predicted)
+  scale = np.where(length > 1e-6, path_length(truth) / np.maximum(length, 1e-6), 0.0)
+  return np.linalg.norm(scale[:, None, None] * predicted - truth, axis=-1).mean(axis=-1)
+
+
 def window_metrics(predicted: np.ndarray, score: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
   """Metrics [N] of every window: predicted [N, M, H, 2] and truth [N, H, 2] in metres, score [N, M].
 
   minADE@k and minFDE@k for k in 1, 3, M (those that M allows), ADE and FDE of the top mode, miss rates (no hit by
   the top mode, by any mode; a hit as in mAP) and heading_error_deg of the top mode (NaN where undefined).
+  ade_at_true_speed is the ADE of the top mode stretched to the true path length: what is left of the error once
+  somebody tells how fast to drive.
   """
   ade, fde = displacement(predicted, truth)
   num_modes = score.shape[1]
   top = np.argmax(score, axis=1)
   rows = np.arange(len(truth))
-  out = {'ade': ade[rows, top], 'fde': fde[rows, top]}
+  chosen = predicted[rows, top]
+  out = {'ade': ade[rows, top], 'fde': fde[rows, top], 'ade_at_true_speed': ade_at_true_speed(chosen, truth)}
   for k in sorted({k for k in (1, 3, num_modes) if k <= num_modes}):
     name = 'M' if k == num_modes and k > 1 else str(k)
     out[f'minADE@{name}'] = best_of_top(ade, score, k)
@@ -85,7 +95,7 @@ def window_metrics(predicted: np.ndarray, score: np.ndarray, truth: np.ndarray) 
   radius = hit_radius(truth)
   out['miss_rate'] = (out['fde'] >= radius).astype(float)
   out['miss_rate@M'] = (fde.min(axis=1) >= radius).astype(float)
-  out['heading_error_deg'] = np.rad2deg(heading_error(predicted[rows, top], truth))
+  out['heading_error_deg'] = np.rad2deg(heading_error(chosen, truth))
   return out
 
 

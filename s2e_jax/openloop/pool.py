@@ -19,7 +19,8 @@ from s2e_jax.openloop.run import POLICIES, RIVALS
 
 
 def pool_results(results: Sequence[dict[str, Any]], num_resamples: int = 5000) -> dict[str, Any]:
-  """{'num_windows', 'num_clips', 'ade': {method: interval}, 'gain': {policy: interval}} of several results.json.
+  """{'num_windows', 'num_clips', 'gain': {policy: interval}} of several results.json, and {method: interval} each of
+  'ade' and 'ade_at_true_speed' (m).
 
   Raises ValueError when a clip occurs in two of them: it would be judged twice.
   """
@@ -30,16 +31,22 @@ def pool_results(results: Sequence[dict[str, Any]], num_resamples: int = 5000) -
     per_clip |= result['per_clip']
   counts = [clip['num_windows'] for clip in per_clip.values()]
   clip = np.repeat(np.arange(len(counts)), counts)
-  methods = set.intersection(*(set(c['ade']) for c in per_clip.values()))
-  ade = {
-    name: np.repeat([c['ade'][name] for c in per_clip.values()], counts)
-    for name in next(iter(per_clip.values()))['ade']
-    if name in methods
+
+  def windows(key: str) -> dict[str, np.ndarray]:
+    """[num_windows] values of every method that all clips have, a clip's mean for each of its windows."""
+    methods = set.intersection(*(set(c[key]) for c in per_clip.values()))
+    ordered = [name for name in next(iter(per_clip.values()))[key] if name in methods]
+    return {name: np.repeat([c[key][name] for c in per_clip.values()], counts) for name in ordered}
+
+  ade = windows('ade')
+  intervals = {
+    key: {name: bootstrap.mean_interval(v, clip, num_resamples) for name, v in windows(key).items()}
+    for key in ('ade', 'ade_at_true_speed')
   }
   return {
     'num_windows': len(clip),
     'num_clips': len(counts),
-    'ade': {name: bootstrap.mean_interval(values, clip, num_resamples) for name, values in ade.items()},
+    **intervals,
     'gain': {
       name: bootstrap.gain_interval(ade[name], [ade[rival] for rival in RIVALS], clip, num_resamples)
       for name in POLICIES
@@ -58,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     f'{i["value"]:{form}}' + (f' [{i["low"]:{form}}, {i["high"]:{form}}]' if i['low'] is not None else '')
   )
   print(f'{pooled["num_windows"]} windows of {pooled["num_clips"]} clips in {len(args.evaluations)} folds\n')
-  print('| method | ADE m | below the better of constant velocity and straight to goal |\n|---|---:|---:|')
+  print('| method | ADE m | below the better of constant velocity and straight to goal | ADE at true speed m |')
+  print('|---|---:|---:|---:|')
   for name, interval in pooled['ade'].items():
     gain = shown(pooled['gain'][name], '.1%') if name in pooled['gain'] else '-'
-    print(f'| {name} | {shown(interval, ".3f")} | {gain} |')
+    print(f'| {name} | {shown(interval, ".3f")} | {gain} | {shown(pooled["ade_at_true_speed"][name], ".3f")} |')
   if args.out:
     args.out.write_text(json.dumps(pooled, indent=1) + '\n')
 

@@ -18,6 +18,7 @@ from s2e_jax.openloop.run import POLICIES, Evaluation
 _COLUMNS = {
   'ADE m': ('ade', '.3f'),
   'FDE m': ('fde', '.3f'),
+  'ADE at true speed m': ('ade_at_true_speed', '.3f'),
   'minADE@3 m': ('minADE@3', '.3f'),
   'minADE@M m': ('minADE@M', '.3f'),
   'minFDE@M m': ('minFDE@M', '.3f'),

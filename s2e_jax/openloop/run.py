@@ -105,8 +105,8 @@ def summarise(
 
   groups: {'all' and every source: {'num_windows', 'num_clips', 'methods': {method: {metric: interval}},
   'gain': {policy: interval}}}, gain being the share by which its ADE is below the better of RIVALS.
-  calibration: {policy: reliability, coverage per waypoint, mode statistics}. per_clip: ADE of every method, so
-  that folds can be pooled.
+  calibration: {policy: reliability, coverage per waypoint, mode statistics}. per_clip: ADE of every method, as
+  it is and at the true speed, so that folds can be pooled.
   """
   methods = {
     name: (np.asarray(m.waypoints_in_robot), np.asarray(jax.nn.softmax(m.logits))) for name, m in mixtures.items()
@@ -141,7 +141,10 @@ def summarise(
       dataset.clips[i].clip_id: {
         'source': dataset.clips[i].source,
         'num_windows': int((cases.clip == i).sum()),
-        'ade': {name: float(v['ade'][cases.clip == i].mean()) for name, v in values.items()},
+        **{
+          key: {name: float(v[key][cases.clip == i].mean()) for name, v in values.items()}
+          for key in ('ade', 'ade_at_true_speed')
+        },
       }
       for i in sorted(set(cases.clip))
     },

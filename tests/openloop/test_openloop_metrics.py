@@ -156,3 +156,13 @@ def test_a_unimodal_policy_has_the_metrics_of_its_mode():
   truth = drive(1.0)[None]
   out = metrics.window_metrics(truth[:, None] + 1.0, np.ones((1, 1)), truth)
   assert set(out) == {'ade', 'fde', 'minADE@1', 'minFDE@1', 'miss_rate', 'miss_rate@M', 'heading_error_deg'}
+
+
+def test_at_the_true_speed_only_direction_and_shape_count():
+  truth = np.cumsum(np.tile([0.3, 0.1], (2, 5, 1)), axis=1)
+  np.testing.assert_allclose(metrics.ade_at_true_speed(7.0 * truth, truth), 0.0, atol=1e-12)
+  left = truth * [1.0, -1.0]  # mirrored: the error is twice the true y, whatever the speed
+  for speed in (0.2, 1.0, 3.0):
+    np.testing.assert_allclose(metrics.ade_at_true_speed(speed * left, truth), 2 * truth[..., 1].mean(axis=-1))
+  still = np.zeros_like(truth)
+  np.testing.assert_allclose(metrics.ade_at_true_speed(still, truth), np.linalg.norm(truth, axis=-1).mean(axis=-1))

@@ -9,7 +9,12 @@ def result(**clips):
   methods = ('policy', 'policy_goal_free', 'constant_velocity', 'straight_to_goal', 'stand_still')
   return {
     'per_clip': {
-      clip: {'source': 's', 'num_windows': n, 'ade': dict(zip(methods, ade, strict=True))}
+      clip: {
+        'source': 's',
+        'num_windows': n,
+        'ade': dict(zip(methods, ade, strict=True)),
+        'ade_at_true_speed': {name: value / 2 for name, value in zip(methods, ade, strict=True)},
+      }
       for clip, (n, ade) in clips.items()
     }
   }
@@ -24,6 +29,7 @@ def test_folds_are_averaged_over_windows():
   assert pooled['num_windows'] == 60 and pooled['num_clips'] == 3
   ade = {name: interval['value'] for name, interval in pooled['ade'].items()}
   assert ade['policy'] == pytest.approx((10 * 0.1 + 30 * 0.2 + 20 * 0.4) / 60)
+  assert pooled['ade_at_true_speed']['policy']['value'] == pytest.approx(ade['policy'] / 2)
   rival = min(ade['constant_velocity'], ade['straight_to_goal'])
   assert pooled['gain']['policy']['value'] == pytest.approx(1 - ade['policy'] / rival)
   assert pooled['ade']['policy']['low'] < ade['policy'] < pooled['ade']['policy']['high']
