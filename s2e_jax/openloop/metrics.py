@@ -68,7 +68,7 @@ def heading_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def ade_at_true_speed(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """ADE [N] (m) of predicted [N, H, 2] after scaling to the path length of truth; one that stands still stays so."""
+  """ADE [N] (m) of predicted [N, H, 2] at the path length of truth; one that stands still stays so."""
   length = path_length(predicted)
   scale = np.where(length > 1e-6, path_length(truth) / np.maximum(length, 1e-6), 0.0)
   return np.linalg.norm(scale[:, None, None] * predicted - truth, axis=-1).mean(axis=-1)

@@ -19,8 +19,9 @@ from s2e_jax.openloop.run import POLICIES, RIVALS
 
 
 def pool_results(results: Sequence[dict[str, Any]], num_resamples: int = 5000) -> dict[str, Any]:
-  """{'num_windows', 'num_clips', 'gain': {policy: interval}} of several results.json, and {method: interval} each of
-  'ade' and 'ade_at_true_speed' (m).
+  """Figures over all folds, from several results.json.
+
+  {'num_windows', 'num_clips', 'gain': {policy: interval}, 'ade' and 'ade_at_true_speed' (m): {method: interval}}.
 
   Raises ValueError when a clip occurs in two of them: it would be judged twice.
   """

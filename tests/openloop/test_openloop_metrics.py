@@ -155,7 +155,9 @@ def test_heading_error_is_that_of_the_last_second():
 def test_a_unimodal_policy_has_the_metrics_of_its_mode():
   truth = drive(1.0)[None]
   out = metrics.window_metrics(truth[:, None] + 1.0, np.ones((1, 1)), truth)
-  assert set(out) == {'ade', 'fde', 'minADE@1', 'minFDE@1', 'miss_rate', 'miss_rate@M', 'heading_error_deg'}
+  assert set(out) == {
+    'ade', 'ade_at_true_speed', 'fde', 'minADE@1', 'minFDE@1', 'miss_rate', 'miss_rate@M', 'heading_error_deg',
+  }  # fmt: skip
 
 
 def test_at_the_true_speed_only_direction_and_shape_count():
