@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.bench import registry, timing
 
@@ -23,6 +23,7 @@ def main(argv: list[str]) -> None:
   """Prints a table and writes JSON."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; use --only=NAME,... and --json=PATH')
+  logging.set_verbosity(logging.WARNING)
   known = registry.benchmarks()
   unknown = [name for name in _ONLY.value if name not in known]
   if unknown:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from s2e_jax.data.dataset import open_dataset
 from s2e_jax.data.loader import make_loader
@@ -101,6 +101,7 @@ def main(argv: list[str]) -> None:
   """Prints and writes the result."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
+  logging.set_verbosity(logging.WARNING)
   with tempfile.TemporaryDirectory() as scratch:
     data = Path(_DATA.value) if _DATA.value else Path(scratch) / 'synthetic'
     if not _DATA.value:
