@@ -14,6 +14,7 @@ import dataclasses
 import math
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -141,6 +142,10 @@ def pretrain_loss(
   A fully masked window gives zeros and no gradient; M = 1 is the unimodal variant (S2E-BC-Single), with
   score_ce = 0.
   """
+  batch, num_modes, horizon = mixture.logits.shape[:-1], mixture.logits.shape[-1], mixture.mean.shape[-2]
+  chex.assert_shape(waypoints_in_robot, (*batch, horizon, 2))
+  chex.assert_shape(waypoint_mask, (*batch, horizon))
+  chex.assert_shape(anchors, (num_modes, 2))
   mask = waypoint_mask
   is_seen = mask.any(axis=-1)
   target, step_length = normalise_targets(waypoints_in_robot, mask)

@@ -282,3 +282,15 @@ def test_normalised_targets_are_those_of_the_data_room():
   theirs, theirs_v = windows.normalise(waypoints, mask)
   np.testing.assert_allclose(v, theirs_v, rtol=1e-6)
   np.testing.assert_allclose(np.asarray(ours)[mask], theirs[mask], rtol=1e-5)
+
+
+def test_labels_of_another_shape_are_refused_while_tracing():
+  mixture = TrajectoryMixture(
+    logits=jax.numpy.zeros((3, 4)), mean=jax.numpy.zeros((3, 4, 5, 2)), log_std=jax.numpy.zeros((3, 4, 5, 2)),
+    rho=jax.numpy.zeros((3, 4, 5)), step_length=jax.numpy.ones((3, 4)),
+  )  # fmt: skip
+  good = (jax.numpy.zeros((4, 2)), jax.numpy.ones((3, 5, 2)), jax.numpy.ones((3, 5), bool))
+  mx.pretrain_loss(mixture, *good)
+  for i, wrong in enumerate([jax.numpy.zeros((5, 2)), jax.numpy.ones((3, 1, 2)), jax.numpy.ones((1, 5), bool)]):
+    with pytest.raises(AssertionError, match='shape'):
+      mx.pretrain_loss(mixture, *(*good[:i], wrong, *good[i + 1 :]))

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.cluster.vq import kmeans2
 
 from s2e_jax.policy.attention import ACTIVATIONS
 
@@ -32,7 +33,7 @@ def fan_anchors(num_anchors: int, horizon: int = 10, half_angle: float = math.pi
 def kmeans_anchors(
   endpoints: np.ndarray, num_anchors: int, seed: int = 0, num_iterations: int = 100, max_points: int = 200_000
 ) -> Anchors:
-  """Centres of M clusters of normalised end points [n, 2] (Lloyd's algorithm, k-means++ start).
+  """Centres of M clusters of normalised end points [n, 2] (scipy's k-means, k-means++ start).
 
   Deterministic for a seed; more than `max_points` end points are subsampled. Ordered from right to left.
   Raises ValueError when there are fewer distinct finite end points than anchors.
@@ -48,21 +49,7 @@ def kmeans_anchors(
       f'num_anchors={num_anchors} must lie between 1 and the {num_distinct} distinct end points of the data; '
       'use fewer anchors, more data, or anchor_kind=fan'
     )
-  centres = points[rng.integers(len(points))][None]
-  nearest = np.sum((points - centres) ** 2, axis=-1)
-  while len(centres) < num_anchors:
-    pick = points[rng.choice(len(points), p=nearest / nearest.sum())]
-    centres = np.concatenate([centres, pick[None]])
-    nearest = np.minimum(nearest, np.sum((points - pick) ** 2, axis=-1))
-  for _ in range(num_iterations):
-    distance = ((points[:, None] - centres[None]) ** 2).sum(-1)
-    label = distance.argmin(-1)
-    counts = np.bincount(label, minlength=num_anchors)
-    sums = np.stack([np.bincount(label, points[:, i], minlength=num_anchors) for i in range(2)], axis=-1)
-    moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
-    if np.array_equal(moved, centres):
-      break
-    centres = moved
+  centres, _ = kmeans2(points, num_anchors, iter=num_iterations, minit='++', rng=rng)
   order = np.argsort(np.arctan2(centres[:, 1], centres[:, 0]), kind='stable')
   return tuple((float(x), float(y)) for x, y in centres[order])
 
