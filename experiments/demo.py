@@ -55,8 +55,8 @@ def main(argv: list[str]) -> None:
     shown = ' '.join(shlex.quote(word) for word in ['python', *command[1:]])
     print(f'\n[{i + 1}/{len(plan)}] {title}\n  $ {shown}', flush=True)
     subprocess.run(command, check=True)
-  print((out / 'eval' / 'table.md').read_text())
-  for picture in [*sorted((out / 'inspect').glob('*.png')), *sorted((out / 'eval').rglob('*.png'))]:
+  # The evaluation has just printed its table; what is left is where to look.
+  for picture in [out / 'inspect' / 'contact_sheet.png', *sorted((out / 'eval').rglob('*.png'))]:
     print(picture)
   print(f'\nSynthetic data: figures show that the pipeline works. {time.monotonic() - begin:.0f} s in all.')
 
