@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from s2e_jax import mixture
+from s2e_jax.compilation import use_compilation_cache
 from s2e_jax.contracts import camera_contract, check_camera_contract
 from s2e_jax.data.dataset import Dataset, open_dataset
 from s2e_jax.openloop.report import write_report
@@ -90,6 +91,7 @@ def main(argv: list[str]) -> None:
   if config.kind != 'openloop':
     raise app.UsageError(f"config.kind={config.kind!r} must be 'openloop'; use configs/openloop.py")
   log_to_console()
+  use_compilation_cache()
   out = Path(options.out)
   run_openloop(config, Path(options.checkpoint), out)
   print((out / 'table.md').read_text())

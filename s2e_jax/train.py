@@ -7,14 +7,12 @@ the config can be set with --config.NAME=VALUE. With --distributed one such proc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from s2e_jax.compilation import use_compilation_cache
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.training import parallel, pretrain
 
@@ -27,14 +25,6 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Folder of the run: made, or resumed if it holds one.')
   flags.DEFINE_bool('distributed', False, 'Join the other processes of a run on several hosts.')
   flags.mark_flags_as_required(['config', 'workdir'])
-
-
-def use_compilation_cache() -> None:
-  """Keeps compiled programs between runs, unless the environment already says where (or '' for nowhere)."""
-  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    jax.config.update('jax_compilation_cache_dir', str(root / 's2e_jax' / 'xla'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 def main(argv: list[str]) -> None:
