@@ -1,3 +1,4 @@
+import functools
 import dataclasses
 import operator
 
@@ -87,6 +88,8 @@ def test_one_and_eight_devices_train_the_same_parameters(monkeypatch):
     a, b = getattr(one, name), getattr(eight, name)
     difference = jax.tree.map(np.subtract, a, b)
     assert optax.tree.norm(difference) <= 1e-5 * optax.tree.norm(a)
+    # Adam divides a gradient near zero by its own size, so rounding shows there: hence an absolute part.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-5), a, b)
     # Biases start at zero: what can be compared is the way they went.
     for d, x, s in zip(*map(jax.tree.leaves, (difference, a, start.params)), strict=True):
       assert np.abs(x - s).max() > 1e-6
