@@ -1,5 +1,5 @@
-import functools
 import dataclasses
+import functools
 import operator
 
 import jax
