@@ -13,7 +13,6 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from s2e_jax import mixture
 from s2e_jax.compilation import use_compilation_cache
 from s2e_jax.contracts import camera_contract, check_camera_contract
 from s2e_jax.data.dataset import Dataset, open_dataset
@@ -21,6 +20,7 @@ from s2e_jax.openloop.report import write_report
 from s2e_jax.openloop.run import evaluate_openloop
 from s2e_jax.openloop.selection import choose_clips
 from s2e_jax.store.metrics import log_to_console
+from s2e_jax.structs import DT
 from s2e_jax.training.restore import load_policy
 
 
@@ -51,7 +51,7 @@ def run_openloop(config: ConfigDict, checkpoint: Path, out: Path) -> dict[str, A
   chosen = choose_clips(dataset, description, config.data.split, config.data.folds, config.data.fold)
   policy_config = policy.config
   size = policy_config.image_height, policy_config.image_width, policy_config.num_history
-  given = camera_contract(*size, 1 / mixture.DT, (dataset.clips[i].camera for i in chosen.evaluated))
+  given = camera_contract(*size, 1 / DT, (dataset.clips[i].camera for i in chosen.evaluated))
   differences = check_camera_contract(description['camera_contract'], given, config.allow_other_camera)
   for line in [*chosen.notes, *differences]:
     logging.warning(line)

@@ -39,13 +39,6 @@ def to_world_frame(points_in_robot: Array, pos_in_world: Array, yaw_in_world: Ar
   return rotate(points_in_robot, yaw_in_world) + pos_in_world
 
 
-def yaw_from_quaternion_xyzw(quat: Array) -> Array:
-  """Yaw [*B] about +z of unit quaternions [*B, 4] in x y z w order."""
-  xp = quat.__array_namespace__()
-  x, y, z, w = (quat[..., i] for i in range(4))
-  return xp.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-
-
 def robot_to_camera(points_in_robot: Array, camera: Camera) -> Array:
   """Points [*B, 3] (m) of the robot frame in the camera frame (x right, y down, z forward)."""
   xp = points_in_robot.__array_namespace__()

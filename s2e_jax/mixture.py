@@ -18,11 +18,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from s2e_jax.structs import TrajectoryMixture
+from s2e_jax.structs import DT, MIN_STEP_LENGTH, TrajectoryMixture
 
 ASSIGNMENTS = ('pred_direction', 'anchor_endpoint', 'ade')
-DT = 0.25  # seconds between waypoints
-MIN_STEP_LENGTH = 0.01  # metres: floor of v, so that a robot that stands still can be normalised
 # Densities are exact inside these ranges (the policy's heads stay well within them: log-sigma in (-3, 2), rho
 # within +-0.5) and constant in the parameter outside, where float32 would overflow.
 LOG_STD_RANGE = (-10.0, 10.0)

@@ -14,6 +14,10 @@ import jax
 from flax import struct
 
 CAMERA_MODELS = ('pinhole', 'fisheye', 'unknown')
+DT = 0.25  # seconds between history frames and between waypoints: policy, history and labels run at 4 Hz
+MIN_STEP_LENGTH = (
+  0.01  # metres per DT: floor of the velocity scale v; less would blow up the noise of standing still
+)
 
 
 @dataclasses.dataclass(frozen=True)

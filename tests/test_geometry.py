@@ -40,12 +40,6 @@ def test_wrapped_angles_point_the_same_way(angle):
   np.testing.assert_allclose(np.exp(1j * wrapped), np.exp(1j * angle), atol=1e-12)
 
 
-def test_quaternion_yaw_agrees_with_scipy():
-  yaw = np.linspace(-3, 3, 7)
-  quat = Rotation.from_euler('ZYX', np.c_[yaw, 0.2 * yaw / 3, -0.1 * yaw]).as_quat()
-  np.testing.assert_allclose(geometry.yaw_from_quaternion_xyzw(quat), yaw, atol=1e-12)
-
-
 @pytest.mark.parametrize(
   'model,distortion',
   [('pinhole', ()), ('pinhole', (-0.2, 0.05, 0.001, -0.002, 0.01)), ('fisheye', (0.1, -0.03, 0.01, 0.002))],

@@ -24,9 +24,10 @@ from s2e_jax import geometry
 from s2e_jax.data import checks, inspect_pictures
 from s2e_jax.data.dataset import ClipInfo, Dataset, open_dataset
 from s2e_jax.data.writer import SUMMARY_FILE
+from s2e_jax.structs import DT
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_DT, _WINDOW_STEPS = 0.25, 10  # windows of 2.5 s at 4 Hz
+_WINDOW_STEPS = 10  # windows of 2.5 s at 4 Hz
 _STILL = 0.2  # m of path in a window; less is standing
 _TURN = np.deg2rad(15)  # change of yaw in a window; more is a turn
 _NUM_EXAMPLES = 5
@@ -44,7 +45,7 @@ def motion_statistics(clips: Sequence[ClipInfo]) -> dict[str, Any]:
       continue
     speeds.append(np.hypot(*np.diff(position, axis=0).T) / step)
     rates.append(geometry.wrap_angle(np.diff(yaw)) / step)
-    at = np.arange(stamps[0], stamps[-1] + 1e-3, _DT)
+    at = np.arange(stamps[0], stamps[-1] + 1e-3, DT)
     points, turned = geometry.interpolate_poses(at, stamps, position, yaw)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     length = along[_WINDOW_STEPS:] - along[:-_WINDOW_STEPS]

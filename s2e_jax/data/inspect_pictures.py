@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from s2e_jax import geometry
 from s2e_jax.data import overlay
 from s2e_jax.data.dataset import ClipInfo, Dataset
+from s2e_jax.structs import DT
 
 HORIZON_S = 2.5  # the policy's waypoints
-_DT = 0.25
 GOAL_S = 10.0  # how far ahead the goal of a picture lies, or the end of the clip
 _SHEET_COLUMNS, _SHEET_WIDTH = 4, 400
 
@@ -40,11 +40,11 @@ def future_of(clip: ClipInfo, frame: int) -> Future:
   now = clip.stamps[frame]
   end = min(clip.stamps[-1], now + GOAL_S)
   # A hair of slack, so that rounded stamps do not cost the last waypoint.
-  times = now + _DT * np.arange(1, int((end - now) / _DT + 1e-3) + 1)
+  times = now + DT * np.arange(1, int((end - now) / DT + 1e-3) + 1)
   position = np.asarray(clip.position, np.float64)
   points, _ = geometry.interpolate_poses(times, clip.stamps, position, np.asarray(clip.yaw, np.float64))
   in_robot = geometry.to_robot_frame(points, position[frame], np.float64(clip.yaw[frame]))
-  num = round(HORIZON_S / _DT)
+  num = round(HORIZON_S / DT)
   return Future(in_robot[:num], in_robot[max(0, min(num, len(in_robot)) - 1) :], float(end - now))
 
 
@@ -118,7 +118,7 @@ def _save_picture(picture: np.ndarray, clip: ClipInfo, frame: int, path: Path) -
     right,
     future.waypoints,
     overlay.BLUE,
-    label=f'{len(future.waypoints) * _DT:g} s ahead',
+    label=f'{len(future.waypoints) * DT:g} s ahead',
     goal_in_robot=goal,
     footprint=clip.footprint,
   )

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from s2e_jax import geometry
+from s2e_jax.structs import DT, MIN_STEP_LENGTH
 
 # Stamps jitter by rounding; a millisecond is 2 mm at 2 m/s, so an end of clip this close still counts as reached.
 _SLACK_S = 1e-3
-# Shorter normalising lengths would blow up the noise of a robot that stands still.
-MIN_STEP_LENGTH = 0.01  # metres
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class SegmentSpec:
   num_history: int
   num_windows: int
   horizon: int = 10
-  dt: float = 0.25
+  dt: float = DT
   goal_min_s: float = 5.0
   goal_max_s: float = 20.0
   goal_dropout: float = 0.5
@@ -66,7 +65,7 @@ class SegmentSpec:
     return self.num_windows + self.num_history - 1
 
 
-def frame_grid(stamps: np.ndarray, dt: float = 0.25, phase: int = 0) -> np.ndarray:
+def frame_grid(stamps: np.ndarray, dt: float = DT, phase: int = 0) -> np.ndarray:
   """Indices [N] int of the frames that lie on a grid of `dt` seconds starting at frame `phase`.
 
   A clip recorded at 1/dt within 10 % keeps every frame: choosing by time would now and then skip or double one
@@ -81,7 +80,7 @@ def frame_grid(stamps: np.ndarray, dt: float = 0.25, phase: int = 0) -> np.ndarr
   return np.where(times - stamps[right - 1] <= stamps[right] - times, right - 1, right)
 
 
-def num_phases(stamps: np.ndarray, dt: float = 0.25) -> int:
+def num_phases(stamps: np.ndarray, dt: float = DT) -> int:
   """Number of different grids that `frame_grid` can lay over a clip (1 at about 1/dt, 8 at 30 Hz)."""
   if len(stamps) == 1 or abs(np.median(np.diff(stamps)) / dt - 1) <= 0.1:
     return 1

@@ -73,7 +73,7 @@ class DatasetWriter:
   ):
     """Opens or continues the conversion; see the class."""
     self.path = Path(os.path.abspath(path))
-    self.name, self._overwrite, self._max_shard_bytes = name, overwrite, max_shard_bytes
+    self.name, self._max_shard_bytes = name, max_shard_bytes
     if not (name.isidentifier() and name.isascii()):
       raise ValueError(f'dataset name={name!r} must be letters, digits and _, not starting with a digit')
     if frames_per_record < 1:

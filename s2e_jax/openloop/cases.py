@@ -11,6 +11,7 @@ import numpy as np
 
 from s2e_jax import geometry
 from s2e_jax.data import windows
+from s2e_jax.structs import DT
 
 _VELOCITY_SPAN_S = 0.5  # the velocity of the present is that of the last half second
 
@@ -51,7 +52,7 @@ def cut_cases(
   clip_indices: Sequence[int],
   num_history: int,
   horizon: int = 10,
-  dt: float = 0.25,
+  dt: float = DT,
   goal_s: float = 10.0,
 ) -> Cases:
   """Every window of the clips with K frames of history and a full horizon of truth, neither across a gap.

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from scipy.special import softmax
 
 from s2e_jax import geometry
 from s2e_jax.data.dataset import Dataset
@@ -34,7 +35,7 @@ def draw_case(evaluation: Evaluation, dataset: Dataset, row: int, name: str, pat
   camera = clip.camera.resized(image.shape[1], image.shape[0])
   truth = cases.waypoints[row]
   modes = np.asarray(mixture.waypoints_in_robot)[row]
-  score = _softmax(np.asarray(mixture.logits)[row])
+  score = softmax(np.asarray(mixture.logits)[row])
   order = np.argsort(score)  # the top mode is drawn last, over the others
   rival = evaluation.baselines['constant_velocity'][row]
 
@@ -229,11 +230,6 @@ def _ellipse(mixture: Any, row: int, mode: int, h: int, coverage: float) -> Elli
 
 def _with_origin(waypoints: np.ndarray) -> np.ndarray:
   return np.concatenate([np.zeros((1, 2)), waypoints])
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-  exp = np.exp(logits - logits.max())
-  return exp / exp.sum()
 
 
 def _banner(evaluation: Evaluation) -> str:

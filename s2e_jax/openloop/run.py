@@ -18,7 +18,7 @@ from s2e_jax.data.dataset import Dataset
 from s2e_jax.data.loader import decode_frame
 from s2e_jax.openloop import baselines, bootstrap, calibration, metrics
 from s2e_jax.openloop.cases import Cases, batches, cut_cases
-from s2e_jax.structs import Observation, TrajectoryMixture
+from s2e_jax.structs import DT, Observation, TrajectoryMixture
 
 Predict = Callable[[Observation], TrajectoryMixture]
 
@@ -72,7 +72,7 @@ def evaluate_openloop(
   if not len(cases):
     raise ValueError(
       f'none of the {len(clip_indices)} clips holds a window: each needs {num_history} frames of history and '
-      f'{horizon * mx.DT:g} s of future at 4 Hz; use longer clips or another split'
+      f'{horizon * DT:g} s of future at 4 Hz; use longer clips or another split'
     )
   others = baselines.predict_all(cases, cut(training_indices) if len(training_indices) else None)
   mixtures = _predictions(predict, dataset, cases, image_height, image_width, batch_size, num_threads)

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax.policy.attention import ACTIVATIONS
-from s2e_jax.structs import TrajectoryMixture
+from s2e_jax.structs import MIN_STEP_LENGTH, TrajectoryMixture
 
 LOG_STD_MIN, LOG_STD_MAX = -3.0, 2.0  # in log normalised units
 RHO_MAX = 0.5
-STEP_LENGTH_MIN = 0.01  # metres per 0.25 s
 STEP_LENGTH_INIT = 0.25  # metres per 0.25 s, a walking pace
 
 
@@ -58,7 +57,7 @@ class Heads(nn.Module):
     logits = Head(1, self.activation, self.dtype, output_bias=None, name='score')(features)[..., 0]
     raw = Head(5 * self.horizon, self.activation, self.dtype, name='trajectory')(features)
     raw = raw.reshape(*raw.shape[:-1], self.horizon, 5)
-    bias = math.log(math.expm1(STEP_LENGTH_INIT - STEP_LENGTH_MIN))
+    bias = math.log(math.expm1(STEP_LENGTH_INIT - MIN_STEP_LENGTH))
     velocity = Head(1, self.activation, self.dtype, output_bias=bias, name='velocity')(features)[..., 0]
 
     share = jnp.arange(1, self.horizon + 1, dtype=jnp.float32) / self.horizon
@@ -69,5 +68,5 @@ class Heads(nn.Module):
       mean=line + raw[..., :2],
       log_std=middle + half * jnp.tanh(raw[..., 2:4]),
       rho=RHO_MAX * jnp.tanh(raw[..., 4]),
-      step_length=STEP_LENGTH_MIN + jax.nn.softplus(velocity),
+      step_length=MIN_STEP_LENGTH + jax.nn.softplus(velocity),
     )

@@ -18,6 +18,7 @@ from s2e_jax.data.loader import make_loader
 from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import PolicyConfig
+from s2e_jax.structs import MIN_STEP_LENGTH
 from s2e_jax.training import parallel
 
 SYNTHETIC_FOLDER = 'synthetic_data'
@@ -140,7 +141,7 @@ def describe(source: Source, spec: SegmentSpec, policy: PolicyConfig) -> dict[st
     ),
     'normalisation': {
       'waypoint_unit': "mean length of the window's true steps, in metres",
-      'min_step_length_m': windows.MIN_STEP_LENGTH,
+      'min_step_length_m': MIN_STEP_LENGTH,
       'dt_s': spec.dt,
       'horizon': spec.horizon,
       'image_mean': list(policy.image_mean),
