@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from s2e_jax.structs import Camera
@@ -61,6 +61,24 @@ def camera_contract(
     **{name: [round(float(min(v)), 4), round(float(max(v)), 4)] for name, v in values.items()},
     'models': sorted({c.model for c in cameras}),
   }
+
+
+def check_robot_contract(trained: Mapping[str, Any], given: Mapping[str, Any], allow: bool = False) -> list[str]:
+  """The differences between two robots (`dataclasses.asdict` of their descriptions) that a policy feels.
+
+  Raises ValueError naming both values and the remedy when there are any and `allow` is False.
+  """
+  found = [
+    f'{name}: trained with {trained.get(name)}, given {given.get(name)}'
+    for name in ('footprint', 'drive', 'max_speed', 'min_speed', 'max_yaw_rate')
+    if trained.get(name) != given.get(name)
+  ]
+  if found and not allow:
+    raise ValueError(
+      f'the checkpoint was finetuned on another robot ({trained.get("name")}, given {given.get("name")}): '
+      f'{"; ".join(found)}. Use the same robot, or set --config.allow_other_robot=True to go on regardless'
+    )
+  return found
 
 
 def camera_differences(trained: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Eight fake CPU devices, a compilation cache, and the fixtures that several rooms use."""
 
+import ctypes.util
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 # Child processes of a test inherit the cache; it only saves time, never changes a result.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(Path(tempfile.gettempdir()) / 's2e_jax_test_cache'))
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# MuJoCo chooses its OpenGL library when it is first imported, by whichever test comes first: so it is set here.
+if ctypes.util.find_library('OSMesa'):
+  os.environ.setdefault('MUJOCO_GL', 'osmesa')
 
 import jax
 import pytest

@@ -91,3 +91,23 @@ def test_poses_are_interpolated_through_the_wrap_of_yaw():
   pos, got = geometry.interpolate_poses(np.array([0.5]), stamps, np.array([[0.0, 0.0], [2.0, 4.0]]), yaw)
   np.testing.assert_allclose(pos, [[1.0, 2.0]])
   np.testing.assert_allclose(np.cos(got), [-1.0], atol=1e-9)
+
+
+def test_arctan2_is_numpys_in_every_quadrant_and_on_the_axes():
+  rng = np.random.default_rng(5)
+  y, x = rng.normal(size=(2, 4000)) * 10.0 ** rng.integers(-6, 6, (2, 4000))
+  y[:9], x[:9] = np.repeat([-1.0, 0.0, 1.0], 3), np.tile([-2.0, 0.0, 2.0], 3)
+  y, x = y.astype(np.float32), x.astype(np.float32)
+  got = jax.jit(geometry.arctan2)(y, x)
+  np.testing.assert_allclose(got, np.arctan2(y.astype(np.float64), x), atol=4e-7)
+  np.testing.assert_allclose(jax.jit(geometry.arctan)(y), np.arctan(y.astype(np.float64)), atol=4e-7)
+  assert isinstance(geometry.arctan2(y.astype(np.float64), x), np.ndarray)
+
+
+def test_the_gradient_of_arctan2_is_the_analytic_one_and_zero_at_the_origin():
+  rng = np.random.default_rng(6)
+  y, x = rng.normal(size=(2, 300)).astype(np.float32)
+  dy, dx = jax.vmap(jax.grad(geometry.arctan2, argnums=(0, 1)))(y, x)
+  np.testing.assert_allclose(dy, x / (x * x + y * y), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(dx, -y / (x * x + y * y), rtol=1e-5, atol=1e-6)
+  assert jax.grad(geometry.arctan2, argnums=(0, 1))(0.0, 0.0) == (0.0, 0.0)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-Interval = dict[str, Any]  # {'value', 'low', 'high', 'n'}; None where undefined, as JSON has no NaN
-
-LEVEL = 0.95
+from s2e_jax.reporting import LEVEL, Interval, interval, percentile_bootstrap
 
 
 def mean_interval(values: np.ndarray, clip: np.ndarray, num_resamples: int = 2000, seed: int = 0) -> Interval:
@@ -73,7 +70,7 @@ def weighted_intervals(
     tails = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
     known = [row.compressed() for row in draws]
     low, high = np.array([np.percentile(row, tails) if len(row) else [np.nan] * 2 for row in known]).T
-  return {name: _json(value[i], low[i], high[i], len(clip)) for i, name in enumerate(names)}
+  return {name: interval(value[i], low[i], high[i], len(clip)) for i, name in enumerate(names)}
 
 
 def _per_clip(columns: Sequence[np.ndarray], clip: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -94,23 +91,8 @@ def _interval(
   """Percentile interval; the last of columns [clips] counts windows."""
   count = int(columns[-1].sum())
   if not count:
-    return _json(np.nan, np.nan, np.nan, 0)
+    return interval(np.nan, np.nan, np.nan, 0)
   low = high = float('nan')
   if len(columns[0]) > 1:
-    result = stats.bootstrap(
-      columns,
-      lambda *samples, axis=-1: statistic(*samples),
-      paired=True,
-      vectorized=True,
-      n_resamples=num_resamples,
-      confidence_level=LEVEL,
-      method='percentile',
-      rng=np.random.default_rng(seed),
-    )
-    low, high = result.confidence_interval
-  return _json(statistic(*columns), low, high, count)
-
-
-def _json(value: Any, low: Any, high: Any, count: int) -> Interval:
-  plain = lambda x: float(x) if np.isfinite(x) else None
-  return {'value': plain(value), 'low': plain(low), 'high': plain(high), 'n': int(count)}
+    low, high = percentile_bootstrap(columns, statistic, num_resamples, seed)
+  return interval(statistic(*columns), low, high, count)

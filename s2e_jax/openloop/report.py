@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from s2e_jax.data.dataset import Dataset
 from s2e_jax.openloop import pictures
 from s2e_jax.openloop.run import POLICIES, Evaluation
+from s2e_jax.reporting import interval_table, write_whole
 
 # column -> (metric, format); a metric that a method lacks shows as a dash
 _COLUMNS = {
@@ -45,8 +45,8 @@ def write_report(evaluation: Evaluation, dataset: Dataset, out: Path, num_pictur
   pictures at all.
   """
   out.mkdir(parents=True, exist_ok=True)
-  written = [_write(out / 'results.json', json.dumps(evaluation.results, indent=1, allow_nan=False) + '\n')]
-  written.append(_write(out / 'table.md', table(evaluation.results)))
+  written = [write_whole(out / 'results.json', json.dumps(evaluation.results, indent=1, allow_nan=False) + '\n')]
+  written.append(write_whole(out / 'table.md', table(evaluation.results)))
   folder = out / 'pictures'
   for stale in folder.glob('*.png'):
     stale.unlink()
@@ -129,20 +129,7 @@ def _group_lines(title: str, group: dict[str, Any]) -> list[str]:
 
 def _markdown(columns: dict[str, tuple[str, str]], methods: dict[str, Any], names: Sequence[str]) -> list[str]:
   shown = {title: column for title, column in columns.items() if any(column[0] in methods[n] for n in names)}
-  lines = ['| method | ' + ' | '.join(shown) + ' |', '|---|' + '---:|' * len(shown)]
-  for name in names:
-    cells = [_cell(methods[name].get(metric), form) for metric, form in shown.values()]
-    lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-  return lines
-
-
-def _cell(interval: dict[str, Any] | None, form: str) -> str:
-  if interval is None or interval['value'] is None:
-    return '-'
-  text = format(interval['value'], form)
-  if interval['low'] is not None:
-    text += f' [{interval["low"]:{form}}, {interval["high"]:{form}}]'
-  return text
+  return interval_table('method', shown, {name: methods[name] for name in names})
 
 
 def _clips(count: int) -> str:
@@ -154,11 +141,3 @@ def _percent(gain: dict[str, Any]) -> str:
     return 'an unknown share (their error is zero)'
   text = f'{gain["value"]:.1%}'
   return text if gain['low'] is None else f'{text} [{gain["low"]:.1%}, {gain["high"]:.1%}]'
-
-
-def _write(path: Path, text: str) -> Path:
-  """Writes a file whole or not at all."""
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text)
-  os.replace(temporary, path)
-  return path

@@ -1,0 +1,1 @@
+"""Urban worlds: layouts, looks, people, distances, routes and the privileged expert."""
