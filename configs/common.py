@@ -83,3 +83,89 @@ def window_block() -> ConfigDict:
       min_waypoints=5,  # of 10: windows with fewer true waypoints are masked out
     )
   )
+
+
+def world_block(look: str = 'B') -> ConfigDict:
+  """Which worlds there are. Ranges are (low, high): the curriculum's level goes from the first to the second."""
+  return ConfigDict(
+    dict(
+      look=look,  # A broad like web video | B plain simulator | C-near, C-far: held out, never trained on
+      slots='small',  # room for things and people: small (32 primitives) | standard (64) | large (128)
+      layouts=ConfigDict(),  # weight by name (straight, curve, corner, crossing, ...); empty = the look's own
+      object_density=(0.5, 3.0),  # obstacles beside the way per 10 m
+      people=(0, 4),  # number
+      goal_distance=(10.0, 28.0),  # m of way from start to goal
+      start_yaw=0.4,  # rad that the robot looks off the way at most
+      person=ConfigDict(
+        dict(
+          speed_mean=1.45,  # m/s
+          speed_std=0.32,  # m/s
+          scripted=0.2,  # probability: follows a path and steps around others late
+          yielding=0.6,  # probability that one of the others makes way for the robot
+          grouped=0.45,  # probability to be together with the one before
+          standing=0.12,  # probability to stand and talk
+          hidden=0.15,  # probability to wait behind something and step out in front of the robot
+          turning=0.35,  # probability of a path that turns a corner or crosses a road
+        )
+      ),
+    )
+  )
+
+
+def env_block(robot: str = 'delivery') -> ConfigDict:
+  """One environment: who drives, under which rules, for which rewards."""
+  return ConfigDict(
+    dict(
+      robot=robot,  # delivery | coco | quadruped
+      dynamics='planar',  # planar (fast) | wheels (full wheels on ground)
+      action='command',  # command (m/s, rad/s) | unit ([-1, 1] spans the limits)
+      time_limit=30.0,  # s
+      goal_radius=1.0,  # m from the goal that count as arrival
+      min_impulse=0.5,  # N s above which a contact is a collision
+      end_on_collision=True,  # training; judging goes on
+      discount=0.99,  # gamma, for the potential-based distance terms
+      gps_bias=0.0,  # m standard deviation of the goal's slow error
+      gps_time=30.0,  # s correlation time of that
+      gps_noise=0.0,  # m standard deviation of the error new in every step
+      rewards=ConfigDict(
+        dict(
+          arrival=1.0,
+          collision=-0.5,
+          distance_far=0.4,
+          distance_coarse=0.3,
+          distance_fine=0.2,
+          lateral_offset=-0.005,
+          off_pavement=-0.02,
+          personal_space=-0.05,
+          command_change=-0.01,
+          turning_rate=-0.005,
+          path_distance=-0.005,
+        )
+      ),  # weight per term; 0 switches it off
+    )
+  )
+
+
+def picture_block(height: int = 64, width: int = 128) -> ConfigDict:
+  """What the camera gives."""
+  return ConfigDict(
+    dict(
+      height=height,  # pixels
+      width=width,  # pixels
+      nearest=8,  # primitives that may be seen behind one another in one image column; 12 for 128 primitives
+      shadow=True,  # of the sun
+    )
+  )
+
+
+def curriculum_block() -> ConfigDict:
+  """How the level of the worlds follows success, per environment."""
+  return ConfigDict(
+    dict(
+      start=0.0,  # level at first, 0..1
+      target=0.7,  # success rate at which the level settles
+      step=0.02,  # gain of level per success; a failure costs step * target / (1 - target)
+      review=0.2,  # share of episodes drawn below the present level
+      is_shared=False,  # all environments of a device share one level
+    )
+  )

@@ -52,8 +52,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.data.prefetch = 8  # batches decoded ahead
 
   config.synthetic = ConfigDict()  # the embedded default, used when data.path == ''
-  config.synthetic.num_clips = 6 if args.smoke else 72
-  config.synthetic.seconds = 12.0 if args.smoke else 30.0  # length of a clip
+  config.synthetic.num_clips = 6 if args.smoke else 96  # expert drives through simulated streets
+  config.synthetic.looks = ('A',)  # of the worlds: A broad like web video | B plain simulator; several take turns
+  config.synthetic.robot = 'delivery'  # who drives
+  config.synthetic.slots = 'small'  # room for things and people: small | standard | large
+  config.synthetic.level = 1.0  # 0..1: longer ways through more things and people
+  config.synthetic.seconds = 30.0  # longest drive
   config.synthetic.seed = 0
 
   config.loss = ConfigDict()

@@ -15,9 +15,9 @@ from s2e_jax.contracts import camera_contract
 from s2e_jax.data import windows
 from s2e_jax.data.dataset import Dataset, fold_split, open_dataset
 from s2e_jax.data.loader import make_loader
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import PolicyConfig
+from s2e_jax.sim.demonstrations import DemoOptions, write_demonstrations
 from s2e_jax.structs import MIN_STEP_LENGTH
 from s2e_jax.training import parallel
 
@@ -40,16 +40,18 @@ def segment_spec(config: ConfigDict, policy: PolicyConfig) -> SegmentSpec:
 
 
 def open_source(config: ConfigDict, workdir: Path, height: int, width: int) -> Source:
-  """Opens config.data.path, or makes (once) the embedded synthetic video of height x width under `workdir`.
+  """Opens config.data.path, or drives (once) the embedded synthetic video of height x width under `workdir`.
 
   Raises ValueError when there is no dataset or one of its parts is empty.
   """
   path = Path(config.data.path) if config.data.path else workdir / SYNTHETIC_FOLDER
   if not config.data.path:
     logging.info('config.data.path is empty: the run uses SYNTHETIC video in %s', path)
-    synthetic = config.synthetic
     if jax.process_index() == 0 and not (path / 'dataset_info.json').exists():
-      write_synthetic(path, synthetic.num_clips, synthetic.seconds, synthetic.seed, height=height, width=width)
+      synthetic = config.synthetic.to_dict()
+      num_clips, seed = synthetic.pop('num_clips'), synthetic.pop('seed')
+      options = DemoOptions(height=height, width=width, **synthetic)
+      write_demonstrations(path, num_clips, seed, options)
     parallel.meet()
   dataset = open_dataset(path)
   data = config.data
@@ -128,7 +130,7 @@ def describe(source: Source, spec: SegmentSpec, policy: PolicyConfig) -> dict[st
       'path': str(source.dataset.path),
       'content_hash': source.dataset.content_hash,
       'sources': sources,
-      'is_synthetic': sources == ['synthetic'],
+      'is_synthetic': all(source.startswith('synthetic') for source in sources),
       'licences': sorted({clip.licence for clip in clips}),
       'is_metric': all(clip.is_metric for clip in clips),
       'is_rate_assumed': any(clip.is_rate_assumed for clip in clips),

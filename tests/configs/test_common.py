@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, pretrain
+from configs import common, openloop, pretrain, watch
 
 
 def test_arguments_take_the_type_of_their_default():
@@ -32,13 +32,17 @@ def test_an_unknown_model_lists_the_known_ones():
     pretrain.get_config('model=s2e_v9')
 
 
-def test_every_leaf_is_typed_or_a_typed_placeholder():
+@pytest.mark.parametrize('module', [pretrain, openloop, watch], ids=lambda m: m.__name__)
+def test_every_leaf_is_a_scalar_a_tuple_of_scalars_or_a_typed_placeholder(module):
+  scalar = (bool, int, float, str)
+
   def walk(node):
     for key in node:
       value = node.get_ref(key).get() if not isinstance(node[key], ConfigDict) else None
       if isinstance(node[key], ConfigDict):
         walk(node[key])
       else:
-        assert value is None or isinstance(value, (bool, int, float, str)), key
+        parts = value if isinstance(value, tuple) else (value,)
+        assert value is None or all(isinstance(part, scalar) for part in parts), key
 
-  walk(pretrain.get_config())
+  walk(module.get_config())

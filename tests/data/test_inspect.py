@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 
 from s2e_jax import geometry
-from s2e_jax.data import checks, inspect, inspect_pictures, overlay, synthetic
+from s2e_jax.data import checks, inspect, inspect_pictures, overlay
 from s2e_jax.data.clips import Clip, Skip
 from s2e_jax.data.dataset import DatasetWriter, open_dataset
 from s2e_jax.structs import Camera
@@ -258,13 +258,6 @@ def test_assumed_cameras_and_synthetic_frames_are_marked_on_pictures(odd_dataset
   plain = inspect_pictures.frame_with_future(image, dataclasses.replace(unknown, source='x', is_metric=True), 9)
   assert marked.shape == plain.shape == (432, 720, 3)
   assert (marked[:60] != plain[:60]).any()
-
-
-def test_the_synthetic_video_is_clean(tmp_path):
-  synthetic.write_synthetic(tmp_path / 'x', 6, 20.0, 3, 40, 72, progress=False)
-  report = inspect.inspect_dataset(open_dataset(tmp_path / 'x'))
-  assert {kind: group['count'] for kind, group in report['anomalies'].items() if group['count']} == {}
-  assert {kind: group['count'] for kind, group in report['notes'].items() if group['count']} == {}
 
 
 def test_real_road_seen_twice_matches_through_the_camera_model(shared_data):

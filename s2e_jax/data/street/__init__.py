@@ -1,1 +1,0 @@
-"""A procedural street: what stands where, how an expert drives it, what a camera sees of it."""

@@ -1,0 +1,1 @@
+"""The simulator: robots in MJX, contacts, rewards and environments with rendered observations."""
