@@ -8,15 +8,23 @@ the config can be set with --config.NAME=VALUE. With --distributed one such proc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from s2e_jax.compilation import use_compilation_cache
+from s2e_jax.compilation import set_up_compilation
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.training import parallel, pretrain
 
-RUNS: dict[str, Callable[..., None]] = {'pretrain': pretrain.run}  # config.kind -> what runs it
+
+def _finetune(config: Any, workdir: str) -> None:
+  from s2e_jax.training import finetune  # the simulator takes seconds to import
+
+  finetune.run(config, workdir)
+
+
+RUNS: dict[str, Callable[..., None]] = {'pretrain': pretrain.run, 'finetune': _finetune}  # config.kind -> its run
 
 
 def define_flags() -> None:
@@ -36,7 +44,7 @@ def main(argv: list[str]) -> None:
   if config.kind not in RUNS:
     raise app.UsageError(f'config.kind={config.kind!r} must be one of {sorted(RUNS)}')
   log_to_console()
-  use_compilation_cache()
+  set_up_compilation()
   if options.distributed:
     parallel.initialise_distributed()
   RUNS[config.kind](config, options.workdir)

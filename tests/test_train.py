@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.drawn import write_drawn
 from experiments.kill_resume import run as kill_resume
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.store.checkpoint import CheckpointStore
 from s2e_jax.store.metrics import read_records
 from s2e_jax.training.restore import load_policy
@@ -26,8 +26,8 @@ def train(*words, cwd, env=None, timeout=300):
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  path = tmp_path_factory.mktemp('synthetic') / 'data'
-  write_synthetic(path, 6, 8.0, 0, height=32, width=64)
+  path = tmp_path_factory.mktemp('drawn') / 'data'
+  write_drawn(path, 6, 8.0, 0, height=32, width=64)
   return path
 
 
@@ -39,7 +39,7 @@ def test_the_entry_point_is_short(repo):
   'words, message',
   [
     (['--config=configs/pretrain.py', '--config.optim.lerning_rate=1'], 'Did you mean "learning_rate"'),
-    (['--config=configs/pretrain.py', '--config.kind=pretrian'], "must be one of ['pretrain']"),
+    (['--config=configs/pretrain.py', '--config.kind=pretrian'], "must be one of ['finetune', 'pretrain']"),
   ],
 )
 def test_a_typo_is_named_and_nothing_is_trained(repo, tmp_path, words, message):
@@ -64,7 +64,7 @@ def test_the_embedded_default_trains_is_labelled_synthetic_and_can_be_used(repo,
   assert 'step 4/4' in first.stderr and str(workdir / '') in first.stderr + '/'
   assert 'orbax' not in first.stderr.lower()
   description = json.loads((workdir / 'description.json').read_text())
-  assert description['data']['is_synthetic'] and description['data']['sources'] == ['synthetic']
+  assert description['data']['is_synthetic'] and description['data']['sources'] == ['synthetic/A']
   assert [r['step'] for r in read_records(workdir / 'metrics.jsonl')] == [4, 4]
   policy, variables, loaded = load_policy(workdir)
   assert loaded['step'] == 4 and policy.config.width == 32 and variables['params']

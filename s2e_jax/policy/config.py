@@ -13,6 +13,8 @@ from s2e_jax.policy.anchors import Anchors, fan_anchors
 from s2e_jax.policy.attention import ACTIVATIONS
 from s2e_jax.policy.encoders.pooling import POOLINGS
 
+# What a residual-attention branch reads; 'none' = the policy has no branches (see `policy.residual`).
+RAM_INPUTS = ('none', 'query', 'frozen_out')
 ENCODER_STRIDES = {'tiny': 16, 'efficientnet_b0': 32, 'vit_s16': 16}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]; published with torchvision's and timm's weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,6 +39,8 @@ class PolicyConfig:
   depthwise: 'auto' (shift on CPU, grouped elsewhere) | 'shift' | 'grouped'.
   image_mean, image_std: normalisation of RGB in [0, 1] before EfficientNet and ViT.
   encoder_weights: path of the weights the encoder was imported from, '' = none.
+  ram_input: residual-attention branches (S2E, arXiv:2507.22028, RAM): 'none' | 'query' (they read the queries, the
+    paper's formula) | 'frozen_out' (they read the frozen cross-attention's output, the paper's figure).
   """
 
   name: str
@@ -64,6 +68,7 @@ class PolicyConfig:
   depthwise: str = 'auto'
   image_mean: tuple[float, float, float] = IMAGENET_MEAN
   image_std: tuple[float, float, float] = IMAGENET_STD
+  ram_input: str = 'none'
 
   def __post_init__(self) -> None:
     """Fills the fan anchors; raises ValueError when a field breaks its rule."""
@@ -76,6 +81,7 @@ class PolicyConfig:
       norm=('frozen', 'batch'),
       encoder_padding=('torch', 'same'),
       depthwise=('auto', 'shift', 'grouped'),
+      ram_input=RAM_INPUTS,
     )
     for name, allowed in choices.items():
       if getattr(self, name) not in allowed:
@@ -118,6 +124,9 @@ class PolicyConfig:
   def to_dict(self) -> dict[str, Any]:
     """JSON-able form, inverse of `from_dict`."""
     fields = dataclasses.asdict(self)
+    if self.ram_input == 'none':
+      # Checkpoints older than the field describe the same model, and resuming compares descriptions.
+      del fields['ram_input']
     lists = dict(anchors=[list(a) for a in self.anchors])
     return fields | lists | dict(image_mean=list(self.image_mean), image_std=list(self.image_std))
 

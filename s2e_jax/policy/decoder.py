@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax.policy.attention import LAYER_NORM_EPSILON, Attention, FeedForward, SelfAttention
+from s2e_jax.policy.residual import ResidualBranch
 
 
 class CrossAttention(nn.Module):
@@ -31,11 +32,10 @@ class CrossAttention(nn.Module):
 class DecoderBlock(nn.Module):
   """(x + self-attention among anchors,) x + cross-attention, x + feed-forward: [*B, M, D] -> [*B, M, D].
 
-  Seam for a residual-attention branch (S2E's RAM, Q' = psi(Q; K, V; Theta_D) + Z_out(psi(Z_in(Q); K, V;
-  Theta_r))): everything psi owns lies under `decoder/block_<i>/cross_attention`, and its output is added in one
-  place, so a branch is a further submodule of this block whose output joins the same sum. Theta_r is a copy of the
-  `cross_attention` subtree, whose `norm` and `attention` can be called apart, with Z_in between them. No existing
-  parameter changes its name, and checkpoints without a branch load into the same tree.
+  With ram_input, the cross-attention is Q' = psi(Q; K, V; Theta_D) + Z_out(psi(Z_in(X); K, V; Theta_r)) (S2E,
+  arXiv:2507.22028, RAM): psi owns `cross_attention`, the branch owns `residual`, and both join the same sum. X is
+  Q ('query') or psi's output ('frozen_out'). The branch is all that is new: no other parameter has another name or
+  shape, so that pretrained checkpoints fit once they have one (`residual.add_residual`).
   """
 
   num_heads: int
@@ -43,10 +43,13 @@ class DecoderBlock(nn.Module):
   activation: str
   anchor_self_attention: bool
   dtype: jnp.dtype
+  ram_input: str = 'none'
 
   def setup(self) -> None:
-    """Submodules; `self_attention` exists only when asked for."""
+    """Submodules; `self_attention` and `residual` exist only when asked for."""
     self.cross_attention = CrossAttention(self.num_heads, self.dtype)
+    if self.ram_input != 'none':
+      self.residual = ResidualBranch(self.num_heads, self.dtype)
     if self.anchor_self_attention:
       self.self_attention = SelfAttention(self.num_heads, self.dtype)
     self.mlp = FeedForward(self.mlp_dim, self.activation, self.dtype)
@@ -55,12 +58,18 @@ class DecoderBlock(nn.Module):
     """Anchor features [*B, M, D] after one look at the context [*B, N, D]."""
     if self.anchor_self_attention:
       x = x + self.self_attention(x)
-    x = x + self.cross_attention(x, context)
+    attended = self.cross_attention(x, context)
+    if self.ram_input != 'none':
+      attended = attended + self.residual(attended if self.ram_input == 'frozen_out' else x, context)
+    x = x + attended
     return x + self.mlp(x)
 
 
 class Decoder(nn.Module):
-  """Stack of decoder blocks and a final LayerNorm. Without self-attention among anchors, modes are independent."""
+  """Stack of decoder blocks and a final LayerNorm. Without self-attention among anchors, modes are independent.
+
+  With ram_input, no gradient leaves the decoder: neither context nor anchor features get any (S2E, RAM).
+  """
 
   num_layers: int
   num_heads: int
@@ -68,14 +77,24 @@ class Decoder(nn.Module):
   activation: str
   anchor_self_attention: bool
   dtype: jnp.dtype
+  ram_input: str = 'none'
 
   @nn.compact
   def __call__(self, anchor_features: jax.Array, context: jax.Array) -> jax.Array:
     """anchor_features [M, D], context [*B, N, D] -> [*B, M, D]."""
+    if self.ram_input != 'none':
+      anchor_features, context = jax.lax.stop_gradient((anchor_features, context))
     context = context.astype(self.dtype)
-    x = jnp.broadcast_to(anchor_features, (*context.shape[:-2], *anchor_features.shape))
+    # Not broadcast: until they have read the context, anchors are the same in all of B, and so are their queries.
+    x = anchor_features
     for i in range(self.num_layers):
       x = DecoderBlock(
-        self.num_heads, self.mlp_dim, self.activation, self.anchor_self_attention, self.dtype, name=f'block_{i}'
+        self.num_heads,
+        self.mlp_dim,
+        self.activation,
+        self.anchor_self_attention,
+        self.dtype,
+        self.ram_input,
+        name=f'block_{i}',
       )(x, context)
     return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, name='norm')(x)

@@ -68,7 +68,7 @@ class Policy(nn.Module):
     )
     self.anchors = AnchorEncoder(c.width, c.horizon, c.activation, dtype)
     self.decoder = Decoder(
-      c.num_decoder_layers, c.num_heads, c.mlp_dim, c.activation, c.anchor_self_attention, dtype
+      c.num_decoder_layers, c.num_heads, c.mlp_dim, c.activation, c.anchor_self_attention, dtype, c.ram_input
     )
     self.heads = Heads(c.horizon, c.activation, dtype)
 
@@ -91,7 +91,7 @@ class Policy(nn.Module):
     return self.context_encoder(frame_tokens, self.goal(goal_in_robot, has_goal))
 
   def decode(self, context: jax.Array) -> TrajectoryMixture:
-    """The trajectory mixture over M anchors for a context [*B, K+1, D]."""
+    """The trajectory mixture over M anchors for a context [*B, K+1, D], which with ram_input gets no gradient."""
     anchors = jnp.asarray(self.config.anchors, jnp.float32)
     return self.heads(self.decoder(self.anchors(anchors), context), anchors)
 

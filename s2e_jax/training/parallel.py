@@ -87,6 +87,32 @@ def unreplicate(tree: Any) -> Any:
   return jax.tree.map(lambda x: np.asarray(x)[0], first)
 
 
+def device_index() -> jax.Array:
+  """Number [] of this device among all; only inside `pmap`."""
+  return jax.lax.axis_index(AXIS)
+
+
+def stack_local(trees: list[Any]) -> Any:
+  """One tree per local device -> device arrays with a leading device axis."""
+  return jax.device_put(jax.tree.map(lambda *x: np.stack([np.asarray(v) for v in x]), *trees), _placement())
+
+
+def gather(tree: Any) -> Any:
+  """Device arrays that differ from device to device -> host arrays of all devices of all processes."""
+  host = jax.tree.map(np.asarray, tree)
+  if jax.process_count() == 1:
+    return host
+  every = multihost_utils.process_allgather(host)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), every)
+
+
+def scatter(tree: Any) -> Any:
+  """Inverse of `gather`: the part of this process on its local devices."""
+  num = jax.local_device_count()
+  first = jax.process_index() * num
+  return jax.device_put(jax.tree.map(lambda x: x[first : first + num], tree), _placement())
+
+
 def shard(batch: Any) -> Any:
   """Host arrays [B, ...] -> device arrays [local devices, B / local devices, ...]; returns before they arrive."""
   num = jax.local_device_count()

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from s2e_jax import trees
+from s2e_jax.reporting import write_whole
 
 CONFIG, DESCRIPTION, PARAMETERS = 'config.json', 'description.json', 'parameters.txt'
 CHECKPOINTS, BEST = 'checkpoints', 'best'
@@ -36,9 +37,7 @@ NEUTRAL = frozenset(
 def write_text(path: Path, text: str) -> None:
   """Writes a file whole or not at all; only in the first process."""
   if jax.process_index() == 0:
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def write_json(path: Path, value: Any) -> None:

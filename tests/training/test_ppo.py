@@ -1,0 +1,272 @@
+"""PPO on a toy world with pictures: the caches against naive twins, what moves and what stays, and learning."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s2e_jax import command_mixture
+from s2e_jax.controller import CommandLimits
+from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.critic import Critic
+from s2e_jax.policy.policy import Policy, example_observation
+from s2e_jax.policy.residual import add_residual
+from s2e_jax.structs import Observation
+from s2e_jax.training import epochs, parallel, ppo, variants
+from s2e_jax.training.agent import Agent, init_agent_params
+from s2e_jax.training.ppo import Learner, PPOOptions
+from s2e_jax.training.rollout import Roller, first_actor, normalised, statistics
+from tests.training.toy_world import HEIGHT, NUM_STATE, WIDTH, ToyBatch
+
+ENVS, STEPS, HISTORY = 12, 10, 3
+CONFIG = policy_config(
+  's2e_tiny', image_height=HEIGHT, image_width=WIDTH, num_history=HISTORY, width=24, num_heads=2, mlp_dim=32,
+  num_anchors=4, num_context_layers=1, num_decoder_layers=1,
+)  # fmt: skip
+LIMITS = CommandLimits(min_speed=-0.5, max_speed=1.5, max_yaw_rate=1.5)
+
+
+@functools.cache
+def pretrained():
+  """Random parameters whose heads, unlike fresh ones, answer to what they are shown."""
+  params = dict(jax.jit(Policy(CONFIG).init)(jax.random.key(3), example_observation(CONFIG)))['params']
+  heads = jax.tree.map(lambda x: 30 * x if x.ndim > 1 else x, params['heads'])
+  return {**params, 'heads': heads}
+
+
+def make_agent(variant):
+  config = dataclasses.replace(CONFIG, ram_input='query' if variant == 'ram' else 'none')
+  policy = add_residual(pretrained(), config) if variant == 'ram' else pretrained()
+  agent = Agent(Policy(config), Critic((16,)), LIMITS)
+  params = init_agent_params(agent, policy, NUM_STATE, (0.3, 0.4), jax.random.key(1))
+  labels = variants.variant_labels(params, variant)
+  optimizer = variants.make_finetune_optimizer(params, variant, 3e-3)
+  learner = Learner(
+    params, optimizer.init(variants.split(params, labels)[0]), statistics(NUM_STATE), statistics(1)
+  )
+  return agent, optimizer, labels, learner
+
+
+@functools.cache
+def rolled(variant, keeps_frames):
+  """(agent, labels, optimizer, learner, actor after, rollout, counts) of the same steps, cached or with frames."""
+  agent, optimizer, labels, learner = make_agent(variant)
+  roller = Roller(ToyBatch(ENVS), agent, STEPS, keeps_frames)
+  actor = first_actor(ToyBatch(ENVS), agent, jax.random.key(0), keeps_frames)
+  roll = jax.jit(roller.roll_out)
+  actor, _, _ = roll(learner.params, {}, actor, learner.privileged_stats)
+  actor, rollout, counts = roll(learner.params, {}, actor, learner.privileged_stats)
+  return agent, optimizer, labels, learner, actor, rollout, counts
+
+
+def stacks_of(rollout):
+  """[T, B, K, h, w, 3] by the obvious loop; what precedes the piece is in its first K - 1 frames."""
+  frames, begins = np.asarray(rollout.frames), np.asarray(rollout.begins)
+  stacks = np.zeros((STEPS, ENVS, HISTORY, HEIGHT, WIDTH, 3), np.uint8)
+  for b in range(ENVS):
+    now = [frames[0, b]] * HISTORY
+    for f in range(frames.shape[0]):
+      now = [frames[f, b]] * HISTORY if begins[f, b] else now[1:] + [frames[f, b]]
+      if f >= HISTORY - 1:
+        stacks[f - HISTORY + 1, b] = now
+  return stacks
+
+
+def test_stored_contexts_are_those_of_whole_stacks_of_frames():
+  agent, _, _, learner, _, cached, _ = rolled('ram', False)
+  *_, kept, _ = rolled('ram', True)
+  np.testing.assert_array_equal(cached.command, kept.command)
+  assert np.asarray(kept.begins).sum() > 10 and np.asarray(cached.terminated).any()
+  assert np.asarray(cached.truncated).any()
+  stacks = stacks_of(kept).reshape(-1, HISTORY, HEIGHT, WIDTH, 3)
+  goal = kept.goal.reshape(-1, 2)
+
+  def naive(policy, obs):
+    return policy.context(policy.encode_frames(obs.frames), obs.goal_in_robot, obs.has_goal)
+
+  obs = Observation(jnp.asarray(stacks), goal, jnp.ones(goal.shape[0], bool))
+  wanted = agent.policy.apply({'params': learner.params['policy']}, obs, method=naive)
+  np.testing.assert_allclose(cached.context.reshape(wanted.shape), wanted, atol=2e-5)
+  mixture = agent.commands(learner.params, {}, wanted)
+  old = command_mixture.log_prob(mixture, cached.command.reshape(-1, 2))
+  np.testing.assert_allclose(old, cached.log_prob.reshape(-1), atol=2e-4)
+
+
+def gradient_of(variant, keeps_frames, chunk=0):
+  agent, _, labels, learner, _, rollout, _ = rolled(variant, keeps_frames)
+  options = PPOOptions(chunk=chunk)
+
+  @functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=jax.devices()[:1])
+  def compute(learner, rollout):
+    samples, _, _ = ppo.samples_of(rollout, learner, options)
+    trainable, frozen = variants.split(learner.params, labels)
+    loss = lambda t, s, k: ppo.ppo_loss(agent, options, variants.merge(t, frozen), {}, s, k)
+    return epochs.mean_gradient(loss, trainable, samples, chunk, jax.random.key(0))
+
+  one = lambda tree: jax.tree.map(lambda x: x[None], tree)
+  return jax.tree.map(lambda x: np.asarray(x)[0], compute(one(learner), one(rollout)))
+
+
+@pytest.fixture(scope='module')
+def cached_gradient():
+  return gradient_of('ram', False)
+
+
+def close(a, b, scale):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, atol=scale * max(np.abs(y).max(), 1e-3))
+
+
+def test_the_cached_update_is_the_naive_one(cached_gradient):
+  """The naive pipeline encodes every frame again for every gradient."""
+  gradient, figures = gradient_of('ram', True)
+  close(cached_gradient[0], gradient, 1e-4)
+  assert figures['policy_loss'] == pytest.approx(cached_gradient[1]['policy_loss'], abs=1e-5)
+  assert figures['value_loss'] == pytest.approx(cached_gradient[1]['value_loss'], rel=1e-4)
+
+
+def test_chunks_change_nothing(cached_gradient):
+  gradient, figures = gradient_of('ram', False, chunk=20)
+  close(gradient, cached_gradient[0], 1e-4)
+  assert figures['kl'] == pytest.approx(cached_gradient[1]['kl'], abs=1e-6)
+
+
+def test_the_first_ratio_is_one(cached_gradient):
+  assert cached_gradient[1]['ratio_max'] == pytest.approx(
+    1.0, abs=1e-5
+  )  # programs of other shapes round otherwise
+  assert cached_gradient[1]['clip_fraction'] == 0 and cached_gradient[1]['kl'] < 1e-8
+
+
+def test_samples_carry_advantages_of_a_plain_loop():
+  _, _, _, learner, _, rollout, _ = rolled('ram', False)
+  options = PPOOptions(gamma=0.9, lam=0.8)
+  stats = learner.return_stats.replace(mean=jnp.array([0.7]), std=jnp.array([1.9]))
+  learner = dataclasses.replace(learner, return_stats=stats)
+  compute = jax.pmap(
+    lambda x, y: ppo.samples_of(x, y, options), axis_name=parallel.AXIS, devices=jax.devices()[:1]
+  )
+  samples, returns, figures = compute(
+    jax.tree.map(lambda x: x[None], rollout), jax.tree.map(lambda x: x[None], learner)
+  )
+  value = np.asarray(rollout.value, np.float64) * 1.9 + 0.7
+  after = np.concatenate([value[1:], np.asarray(rollout.last_value)[None] * 1.9 + 0.7])
+  advantage, wanted = np.zeros(ENVS), np.zeros((STEPS, ENVS))
+  for t in reversed(range(STEPS)):
+    for b in range(ENVS):
+      end, late = bool(rollout.terminated[t, b]), bool(rollout.truncated[t, b])
+      following = 0.0 if end else value[t, b] if late else after[t, b]
+      delta = float(rollout.reward[t, b]) + 0.9 * following - value[t, b]
+      advantage[b] = delta + (0.0 if end or late else 0.9 * 0.8 * advantage[b])
+    wanted[t] = advantage
+  np.testing.assert_allclose(returns[0], wanted + value, atol=1e-4)
+  scaled = (wanted - wanted.mean()) / wanted.std()
+  np.testing.assert_allclose(samples.advantage[0].reshape(STEPS, ENVS), scaled, atol=1e-4)
+  np.testing.assert_allclose(samples.target[0].reshape(STEPS, ENVS), (wanted + value - 0.7) / 1.9, atol=1e-4)
+  spread = np.mean((wanted + value) ** 2) - np.mean(wanted + value) ** 2
+  assert figures['explained_variance'][0] == pytest.approx(1 - np.mean(wanted**2) / spread, abs=1e-3)
+  np.testing.assert_allclose(
+    samples.privileged[0], normalised(rollout.privileged, learner.privileged_stats).reshape(-1, NUM_STATE)
+  )
+
+
+def train(variant, iterations, options, seed=0):
+  """(learner before, learner after, mean reward and figures of every iteration) on two devices."""
+  agent, optimizer, labels, learner = make_agent(variant)
+  keeps = variant in ('ppo_full', 'ppo_scratch')
+  roller = Roller(ToyBatch(ENVS), agent, STEPS, keeps)
+  pmap = functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=jax.devices()[:2])
+  actors = [first_actor(ToyBatch(ENVS), agent, jax.random.key(10 + i), keeps) for i in range(2)]
+  # placed as pmap places its results, or the second call would compile anew
+  actors = pmap(lambda x: x)(jax.tree.map(lambda *x: jnp.stack(x), *actors))
+  state = pmap(lambda x: x)(jax.tree.map(lambda x: jnp.stack([x, x]), learner))
+  traces = []
+
+  @pmap
+  def iteration(state, actor, count):
+    traces.append(1)
+    actor, rollout, counts = roller.roll_out(state.params, {}, actor, state.privileged_stats)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), count), parallel.device_index())
+    state, figures = ppo.update(agent, optimizer, labels, options, state, {}, rollout, key)
+    return state, actor, parallel.psum(counts), figures
+
+  rewards, last = [], {}
+  for i in range(iterations):
+    state, actors, counts, last = iteration(state, actors, jnp.full(2, i, jnp.uint32))
+    rewards.append(float(counts['reward'][0] / counts['steps'][0]))
+  assert len(traces) == 1
+  for leaf in jax.tree.leaves(state):  # devices never drift apart
+    np.testing.assert_array_equal(leaf[0], leaf[1])
+  return learner, jax.tree.map(lambda x: np.asarray(x)[0], state), np.array(rewards), last
+
+
+OPTIONS = PPOOptions(num_epochs=3, num_minibatches=2, entropy_weight=0.0, rate_range=(1e-4, 3e-3))
+
+
+@pytest.fixture(scope='module')
+def ram_run():
+  return train('ram', 40, OPTIONS)
+
+
+def test_ram_learns_from_the_picture_and_leaves_the_rest_untouched(ram_run):
+  before, after, rewards, _ = ram_run
+  assert rewards[-5:].mean() > rewards[:5].mean() + 0.25
+  labels = jax.tree.leaves(variants.variant_labels(before.params, 'ram'))
+  for label, x, y in zip(labels, jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True):
+    assert np.array_equal(x, y) == (label == variants.FROZEN)
+  assert int(after.privileged_stats.count) == 40 * 2 * ENVS * STEPS
+
+
+@pytest.mark.parametrize('variant', ['ppo_full', 'decoder_ft'])
+def test_other_variants_learn_too(variant):
+  before, after, rewards, _ = train(variant, 25, OPTIONS)
+  assert rewards[-5:].mean() > rewards[:5].mean() + 0.1
+  moved = not np.array_equal(
+    jax.tree.leaves(before.params['policy']['encoder'])[0], jax.tree.leaves(after.params['policy']['encoder'])[0]
+  )
+  assert moved == (variant == 'ppo_full')
+
+
+def test_an_update_that_is_not_finite_changes_nothing_but_is_counted():
+  agent, optimizer, labels, learner, _, rollout, _ = rolled('ram', False)
+  rollout = dataclasses.replace(rollout, reward=rollout.reward.at[2, 3].set(jnp.nan))
+  run = jax.pmap(
+    lambda learner, rollout: ppo.update(
+      agent, optimizer, labels, OPTIONS, learner, {}, rollout, jax.random.key(0)
+    ),
+    axis_name=parallel.AXIS,
+    devices=jax.devices()[:1],
+  )
+  after, figures = run(*jax.tree.map(lambda x: x[None], (learner, rollout)))
+  assert figures['bad_updates'][0] == OPTIONS.num_epochs * OPTIONS.num_minibatches
+  for x, y in zip(jax.tree.leaves(learner.params), jax.tree.leaves(after.params), strict=True):
+    np.testing.assert_array_equal(x, y[0])
+
+
+@pytest.mark.parametrize(('kl', 'wanted'), [(0.03, 2e-3), (0.02, 3e-3), (0.004, 4.5e-3), (0.006, 3e-3)])
+def test_the_learning_rate_follows_the_kl(kl, wanted):
+  options = PPOOptions(target_kl=0.01, rate_factor=1.5, rate_range=(1e-5, 1e-2))
+  assert ppo.adapted_rate(jnp.float32(3e-3), jnp.float32(kl), options) == pytest.approx(wanted)
+  fixed = dataclasses.replace(options, target_kl=0.0)
+  assert ppo.adapted_rate(jnp.float32(3e-3), jnp.float32(kl), fixed) == pytest.approx(3e-3)
+
+
+def test_the_learning_rate_stays_in_its_range():
+  options = PPOOptions(rate_range=(1e-3, 2e-3))
+  assert ppo.adapted_rate(jnp.float32(1.1e-3), jnp.float32(1.0), options) == pytest.approx(1e-3)
+  assert ppo.adapted_rate(jnp.float32(1.9e-3), jnp.float32(0.0), options) == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('num_epochs', 0), ('num_minibatches', 0), ('clip', 0.0), ('gamma', 1.5), ('lam', -0.1), ('entropy', 'exact'),
+    ('rate_range', (1e-3, 1e-4)), ('entropy_weight', -1.0), ('target_kl', float('nan')),
+  ],
+)  # fmt: skip
+def test_numbers_that_break_a_rule_are_named(field, value):
+  with pytest.raises(ValueError, match=f'ppo.{field}='):
+    PPOOptions(**{field: value})
