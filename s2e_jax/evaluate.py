@@ -1,11 +1,15 @@
-"""Evaluates a policy: python -m s2e_jax.evaluate --config=configs/openloop.py --checkpoint=PATH --out=DIR.
+"""Evaluates policies: python -m s2e_jax.evaluate --config=configs/openloop.py --checkpoint=PATH --out=DIR.
 
-PATH is a run's folder or one checkpoint in it. Writes results.json, table.md and pictures/*.png into DIR.
+PATH is a run's folder or one checkpoint in it. Open loop (configs/openloop.py) compares with recorded drives and
+writes results.json, table.md and pictures/*.png into DIR; closed loop (configs/closedloop.py) lets any number of
+checkpoints, PATH,PATH,..., drive the same simulated episodes and writes results.json, table.md, episodes.jsonl,
+maps/*.png and a film.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from s2e_jax.compilation import use_compilation_cache
+from s2e_jax.compilation import set_up_compilation
 from s2e_jax.contracts import camera_contract, check_camera_contract
 from s2e_jax.data.dataset import Dataset, open_dataset
 from s2e_jax.openloop.report import write_report
@@ -22,12 +26,13 @@ from s2e_jax.openloop.selection import choose_clips
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.structs import DT
 from s2e_jax.training.restore import load_policy
+from s2e_jax.training.rundir import BEST, CHECKPOINTS
 
 
 def define_flags() -> None:
   """Called as a command only: several of the package's commands have a flag of the same name."""
   config_flags.DEFINE_config_file('config', None, 'Config file, e.g. configs/openloop.py:data=PATH.')
-  flags.DEFINE_string('checkpoint', None, "A run's folder, or one checkpoint.")
+  flags.DEFINE_list('checkpoint', None, "A run's folder, or one checkpoint; several in closed loop.")
   flags.DEFINE_string('out', None, 'Folder for results.json, table.md and pictures.')
   flags.mark_flags_as_required(['config', 'checkpoint', 'out'])
 
@@ -82,18 +87,100 @@ def run_openloop(config: ConfigDict, checkpoint: Path, out: Path) -> dict[str, A
   return evaluation.results
 
 
+def run_closedloop(config: ConfigDict, checkpoints: Sequence[Path], out: Path) -> dict[str, Any]:
+  """Judges checkpoints (named after their folders) and baselines on the same episodes and writes the report.
+
+  Returns what results.json holds. Raises ValueError, before anything is compiled, when a checkpoint, its camera,
+  the worlds, the robot, the split or a number does not fit.
+  """
+  # the simulator takes seconds to import, and open loop does without it
+  from s2e_jax.closedloop import run
+  from s2e_jax.closedloop.policies import Contender, DrivingPolicy, camera_policy
+  from s2e_jax.controller import CommandLimits
+  from s2e_jax.policy.config import PolicyConfig
+  from s2e_jax.sim import settings
+  from s2e_jax.worlds.layouts import layout_table
+
+  env = settings.make_env(config)
+  worlds = settings.world_config(config.world, env.config.robot)
+  limits, controller = CommandLimits.of(env.config.robot), config.controller.to_dict()
+  others = run.baselines(config.baselines, env, careful=config.careful, **controller)
+  names = [_name_of(path) for path in checkpoints]
+  run.check_names([*names, *(c.name for c in others)])
+  run.check_episodes(config.split, config.num_episodes, config.batch)
+  policies: dict[PolicyConfig, DrivingPolicy] = {}  # checkpoints of one shape share a program
+  contenders, models, notes = [], {}, []
+  for name, path in zip(names, checkpoints, strict=True):
+    policy, variables, description = load_policy(path, config.which)
+    c = policy.config
+    given = camera_contract(
+      c.image_height, c.image_width, c.num_history, 1 / DT, run.cameras_of(worlds, c.image_height, c.image_width)
+    )
+    try:
+      found = check_camera_contract(description['camera_contract'], given, config.allow_other_camera)
+    except ValueError as error:
+      raise ValueError(f'{name} cannot drive the robot {config.env.robot!r}: {error}') from error
+    notes += [f'{name} was trained with another camera: {line}.' for line in found]
+    if c not in policies:
+      policies[c] = camera_policy(c, limits, **controller, **config.picture.to_dict())
+    contenders.append(Contender(name, policies[c], variables))
+    models[name] = {'path': str(path), 'model': c.name, 'step': description.get('step')}
+  for line in notes:
+    logging.warning(line)
+  results, _ = run.evaluate_closedloop(
+    env,
+    [*contenders, *others],
+    out,
+    split=config.split,
+    num_episodes=config.num_episodes,
+    first_episode=config.first_episode,
+    batch=config.batch,
+    level=config.level,
+    layouts=layout_table({name: w for name, w in worlds.layout_weights.items() if w > 0}).names,
+    settings={
+      'look': config.world.look,
+      'slots': config.world.slots,
+      'robot': config.env.robot,
+      'people': config.world.people[1],
+      'obstacles per 10 m': config.world.object_density[1],
+      'seconds': config.env.time_limit,
+    },
+    checkpoints=models,
+    notes=notes,
+    num_resamples=config.num_resamples,
+    num_maps=config.num_maps,
+    film=config.film,
+  )
+  return results
+
+
+def _name_of(checkpoint: Path) -> str:
+  """The run's folder's name, of a run, one of its folders of checkpoints, or one checkpoint."""
+  path = checkpoint.absolute()
+  while path.name.isdigit() or path.name in (BEST, CHECKPOINTS):
+    path = path.parent
+  return path.name
+
+
 def main(argv: list[str]) -> None:
   """Dispatches on config.kind."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; write --config=... --checkpoint=... --out=...')
   options = flags.FLAGS
   config = options.config
-  if config.kind != 'openloop':
-    raise app.UsageError(f"config.kind={config.kind!r} must be 'openloop'; use configs/openloop.py")
+  paths, out = [Path(path) for path in options.checkpoint], Path(options.out)
+  if config.kind not in ('openloop', 'closedloop'):
+    raise app.UsageError(
+      f"config.kind={config.kind!r} must be 'openloop' or 'closedloop'; use configs/openloop.py or closedloop.py"
+    )
+  if config.kind == 'openloop' and len(paths) != 1:
+    raise app.UsageError(f'open loop takes one --checkpoint, not {len(paths)}; run the command for each')
   log_to_console()
-  use_compilation_cache()
-  out = Path(options.out)
-  run_openloop(config, Path(options.checkpoint), out)
+  set_up_compilation()
+  if config.kind == 'openloop':
+    run_openloop(config, paths[0], out)
+  else:
+    run_closedloop(config, paths, out)
   print((out / 'table.md').read_text())
 
 

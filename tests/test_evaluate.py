@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from configs import openloop, pretrain
+from experiments.drawn import write_drawn
 from s2e_jax.data.clips import Clip
 from s2e_jax.data.dataset import DatasetWriter, open_dataset
 from s2e_jax.data.loader import decode_frame
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.evaluate import run_openloop
 from s2e_jax.openloop import metrics
 from s2e_jax.openloop.cases import cut_cases
@@ -42,9 +42,9 @@ def config_of(**changes):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """Folder of a run on the embedded synthetic video whose best checkpoint is an untrained small policy."""
+  """Folder of a run on drawn video whose best checkpoint is an untrained small policy."""
   workdir = tmp_path_factory.mktemp('evaluate') / 'run'
-  write_synthetic(workdir / 'synthetic_data', num_clips=5, seconds=6.0, seed=0, height=32, width=64)
+  write_drawn(workdir / sources.SYNTHETIC_FOLDER, num_clips=6, seconds=6.0, seed=0, height=32, width=64)
   config = pretrain.get_config('smoke')
   policy = Policy(policy_config('s2e_tiny', **SMALL))
   variables = jax.jit(policy.init)(jax.random.key(0), example_observation(policy.config))
@@ -81,7 +81,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, repo):
   assert done.returncode == 0, done.stderr[-2000:]
   results = json.loads((tmp_path / 'results.json').read_text())
   table = (tmp_path / 'table.md').read_text()
-  assert results['is_synthetic'] and '**Synthetic data' in table and table in done.stdout
+  assert not results['is_synthetic'] and table in done.stdout
   assert results['checkpoint']['model'] == 's2e_tiny' and results['clips'] == 'the test clips'
   methods = results['groups']['all']['methods']
   assert set(methods) == {

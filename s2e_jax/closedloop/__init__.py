@@ -1,0 +1,1 @@
+"""Closed-loop judging: policies drive the same episodes of the simulator to their ends."""

@@ -1,0 +1,170 @@
+"""Episodes driven to their ends, many at once, in one jitted loop; and what was seen to happen in them.
+
+Worlds are begun by a program of their own: every policy under test starts from the very same states.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax.envs.base import State
+from flax import struct
+
+from s2e_jax.closedloop.policies import DrivingPolicy, told
+from s2e_jax.scene import Scene
+from s2e_jax.sim.batch import camera_pictures
+from s2e_jax.sim.env import UrbanEnv
+from s2e_jax.sim.episode import Episode, episode_key, pose_of
+from s2e_jax.sim.observe import person_gap
+
+Array = Any  # jax.Array, or numpy.ndarray once it is on the host
+
+
+@struct.dataclass
+class Traces:
+  """B episodes of at most T steps. All fields carry a leading axis [B]; moment t is before step t.
+
+  Of moments, the last one repeated after an episode's end: position: [T+1, 2] m. yaw: [T+1] rad. speed: [T+1] m/s.
+  way: [T+1] m of way left to the goal. gap: [T+1] m between the robot's outline and the nearest person's, FAR
+  without people. people: [T+1, N, 2] m.
+  Of steps, zero after the end: command: [T, 2] m/s, rad/s. contact: [T] bool, an impulse above the environment's
+  min_impulse. Where such a contact began, by_robot: [T] bool, it was the robot that moved into the other, and
+  hit_kind: [T] int32 of scene.KINDS.
+  Of episodes: num_steps: [] int32. has_arrived: [] bool. nan_actions: [] int32. scene: as it was at the start.
+  is_person: [N] bool. goal: [2] m. path_length: [] m of way from start to goal. layout: [] int32.
+  """
+
+  position: Array
+  yaw: Array
+  speed: Array
+  way: Array
+  gap: Array
+  people: Array
+  command: Array
+  contact: Array
+  by_robot: Array
+  hit_kind: Array
+  num_steps: Array
+  has_arrived: Array
+  nan_actions: Array
+  scene: Scene
+  is_person: Array
+  goal: Array
+  path_length: Array
+  layout: Array
+
+
+Begin = Callable[[jax.Array, jax.Array], Episode]
+Drive = Callable[[Any, Episode], Traces]
+
+
+@functools.lru_cache(maxsize=16)
+def make_begin(env: UrbanEnv) -> Begin:
+  """A jitted function (typed keys [B], level [] in 0..1) -> episodes [B] at their starts; one compile per B.
+
+  One environment, one function: evaluations now and then share its programs.
+  """
+
+  def begin(keys: jax.Array, level: jax.Array) -> Episode:
+    return jax.vmap(lambda key: env.begin(episode_key(key), level).pipeline_state)(keys)
+
+  return jax.jit(begin)
+
+
+@functools.lru_cache(maxsize=16)
+def make_drive(env: UrbanEnv, policy: DrivingPolicy) -> Drive:
+  """A jitted function (params, episodes [B] at their starts) -> Traces; one compile per B and tree of params.
+
+  The same environment and policy give the same function again. Runs at 4 Hz until all have arrived or the time
+  limit; who is done stays as it is. Raises ValueError when `env` does not play by the rules of judging: contact
+  only counts, there is a time limit, actions are commands.
+  """
+  config = env.config
+  if config.end_on_collision or not config.max_steps or config.action != 'command':
+    raise ValueError(
+      f'judging needs end_on_collision=False, a time limit and action=command, not {config.end_on_collision}, '
+      f'{config.time_limit:g} s and {config.action}; change EnvConfig'
+    )
+  num_steps = config.max_steps
+
+  def moment(episodes: Episode) -> dict[str, jax.Array]:
+    base = episodes.base
+    gaps = jax.vmap(lambda people, b: person_gap(people, pose_of(b), config.robot.footprint))
+    return {
+      'position': base.position,
+      'yaw': base.yaw,
+      'speed': base.velocity[:, 0],
+      'way': episodes.way,
+      'gap': gaps(episodes.people, base),
+      'people': episodes.people.position,
+    }
+
+  def one_step(params: Any, carry: Any) -> Any:
+    t, episodes, memory, is_over, has_arrived, moments, steps = carry
+    frames = None if policy.options is None else camera_pictures(episodes, policy.options)
+    shown = episodes if policy.is_privileged else told(episodes)
+    command, memory = policy.act(params, memory, shown, frames)
+    # the state's other entries are outputs of a step only
+    state = jax.vmap(lambda e, a: env.step(State(e, None, None, None, {}, {}), a))(episodes, command)
+    info, after = state.info, state.pipeline_state
+    seen = {
+      'command': after.command,
+      'contact': after.is_colliding,
+      'by_robot': info['hit_by_robot'],
+      'hit_kind': info['hit_kind'],
+    }
+    seen = {name: jnp.where(_rows(is_over, x), jnp.zeros_like(x), x) for name, x in seen.items()}
+    has_arrived = has_arrived | (info['has_arrived'] & ~is_over)
+    episodes = jax.tree.map(lambda old, new: jnp.where(_rows(is_over, old), old, new), episodes, after)
+    is_over = is_over | (state.done > 0)
+    moments = jax.tree.map(lambda all, now: all.at[t + 1].set(now), moments, moment(episodes))
+    steps = jax.tree.map(lambda all, now: all.at[t].set(now), steps, seen)
+    return t + 1, episodes, memory, is_over, has_arrived, moments, steps
+
+  @jax.jit
+  def drive(params: Any, episodes: Episode) -> Traces:
+    num = episodes.step.shape[0]
+    start, nothing = episodes, jnp.zeros(num, bool)
+    memory = policy.init(episodes if policy.is_privileged else told(episodes))
+    first = moment(episodes)
+    moments = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_steps + 1, *x.shape)), first)
+    steps = {name: jnp.zeros((num_steps, num), bool) for name in ('contact', 'by_robot')}
+    steps['hit_kind'] = jnp.zeros((num_steps, num), jnp.int32)
+    steps['command'] = jnp.zeros((num_steps, num, 2))
+    carry = (jnp.zeros((), jnp.int32), episodes, memory, nothing, nothing, moments, steps)
+    carry = _like(carry, carry)
+    goes_on = lambda carry: (carry[0] < num_steps) & ~jnp.all(carry[3])
+    end, episodes, _, _, has_arrived, moments, steps = jax.lax.while_loop(
+      goes_on, lambda carry: _like(one_step(params, carry), carry), carry
+    )
+    # moments after the loop's own end: rows it never came to
+    is_later = jnp.arange(num_steps + 1) > end
+    moments = {name: jnp.where(_rows(is_later, x), x[end], x) for name, x in moments.items()}
+    by_episode = {name: jnp.swapaxes(x, 0, 1) for name, x in (moments | steps).items()}
+    return Traces(
+      **by_episode,
+      num_steps=episodes.step,
+      has_arrived=has_arrived,
+      nan_actions=episodes.nan_actions,
+      scene=start.world.scene,
+      is_person=start.people.present,
+      goal=start.world.goal_in_world,
+      path_length=start.world.path_length,
+      layout=start.world.layout,
+    )
+
+  return drive
+
+
+def _rows(mask: jax.Array, x: jax.Array) -> jax.Array:
+  """mask [B] with as many axes as x [B, ...]."""
+  return mask.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _like(tree: Any, types: Any) -> Any:
+  """`tree` with the dtypes of `types`, weak ones made firm: a loop's carry must keep its types."""
+  return jax.tree.map(lambda x, t: jax.lax.convert_element_type(x, t.dtype), tree, types)
