@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.bench import encoders, loss, training
+from experiments.bench import contact, encoders, env, loss, ppo, render, training
 from experiments.bench.timing import Row
 
 
@@ -16,5 +16,14 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     training.loader_images_per_s,
     training.train_step_images_per_s,
     loss.loss_vs_distrax,
+    env.env_step,
+    env.env_step_wide_vectors,
+    contact.contact_vs_mjx,
+    ppo.ppo_cached_vs_naive,
+    ppo.ppo_steps_per_s,
+    render.render_vs_mujoco,
+    render.render_vs_mujoco_shadow,
+    render.render_vs_mjwarp,
+    render.render_shadow_cost,
   )
   return {function.__name__: function for function in functions}

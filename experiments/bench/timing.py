@@ -32,11 +32,15 @@ class Row:
     return dataclasses.asdict(self) | {'spread': list(self.spread)}
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-  """Wall time of one call, its JAX outputs included."""
-  start = time.perf_counter()
+class Unavailable(RuntimeError):
+  """A benchmark whose baseline is not installed here; says what is missing and how to get it."""
+
+
+def _seconds(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+  """Time of one call by a clock, its JAX outputs included."""
+  start = clock()
   jax.block_until_ready(call())
-  return time.perf_counter() - start
+  return clock() - start
 
 
 def interleaved(
@@ -50,17 +54,20 @@ def interleaved(
   baseline_work: float | None = None,
   rounds: int = 9,
   warmup: int = 2,
+  clock: Callable[[], float] | None = None,
 ) -> Row:
   """Row of `ours` against `baseline`, called in turn `rounds` times after `warmup` uncounted calls of each.
 
   work: units done by one call of ours (value = work / seconds, in `unit`); baseline_work: by one call of the
   baseline where it differs (times are then compared per unit of work). Machines drift, so the ratio is taken
-  within each round before the median over rounds.
+  within each round before the median over rounds. clock: seconds, wall time if None; `time.process_time` adds up
+  all cores, which is fair to a baseline that uses one only, and to both on a machine that does other work.
   """
+  read = time.perf_counter if clock is None else clock
   for _ in range(warmup):
     jax.block_until_ready(ours())
     jax.block_until_ready(baseline())
-  times = np.array([(_seconds(ours), _seconds(baseline)) for _ in range(rounds)])
+  times = np.array([(_seconds(ours, read), _seconds(baseline, read)) for _ in range(rounds)])
   per_unit = times / np.array([work, work if baseline_work is None else baseline_work])
   ratios = per_unit[:, 1] / per_unit[:, 0]
   return Row(

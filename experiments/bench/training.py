@@ -15,10 +15,10 @@ import numpy as np
 from experiments.bench.timing import Row, interleaved
 from s2e_jax.data.dataset import Dataset, open_dataset
 from s2e_jax.data.loader import Loader, make_loader
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy, example_observation
+from s2e_jax.sim.demonstrations import DemoOptions, write_demonstrations
 from s2e_jax.structs import Observation, TrajectoryMixture
 from s2e_jax.training import optim, parallel
 from s2e_jax.training.pretrain import LossOptions, make_train_step
@@ -28,9 +28,9 @@ SEGMENTS, WINDOWS = 16, 8  # the default batch of configs/pretrain.py
 
 @functools.cache
 def _dataset() -> Dataset:
-  """A synthetic dataset of 8 clips of 15 s, made once per process."""
+  """A synthetic dataset of 16 expert drives, made once per process."""
   path = Path(tempfile.mkdtemp(prefix='s2e_jax_bench_')) / 'synthetic'
-  write_synthetic(path, num_clips=8, seconds=15.0, seed=0, progress=False)
+  write_demonstrations(path, 16, 0, DemoOptions(slots='small'), progress=False)
   return open_dataset(path)
 
 

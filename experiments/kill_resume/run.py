@@ -22,8 +22,8 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
+from experiments.drawn import write_drawn
 from s2e_jax import trees
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.store.checkpoint import CheckpointStore, whole_steps
 from s2e_jax.store.metrics import read_records
 
@@ -167,9 +167,7 @@ def study(out: Path, kills: int, steps: int, seed: int, longest_s: float, sizes:
   """
   out = out.absolute()
   data = out / 'data'
-  write_synthetic(
-    data, 6, 8.0, 0, height=sizes['config.policy.image_height'], width=sizes['config.policy.image_width']
-  )
+  write_drawn(data, 6, 8.0, 0, sizes['config.policy.image_height'], sizes['config.policy.image_width'])
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   environment.setdefault('JAX_COMPILATION_CACHE_DIR', str(out / 'xla'))
   reference = out / 'reference'

@@ -21,10 +21,10 @@ from absl import app, flags, logging
 
 from s2e_jax.data.dataset import open_dataset
 from s2e_jax.data.loader import make_loader
-from s2e_jax.data.synthetic import write_synthetic
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy, example_observation
+from s2e_jax.sim.demonstrations import DemoOptions, write_demonstrations
 from s2e_jax.training import optim, parallel
 from s2e_jax.training.feed import Feed
 from s2e_jax.training.pretrain import LossOptions, make_train_step
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
   with tempfile.TemporaryDirectory() as scratch:
     data = Path(_DATA.value) if _DATA.value else Path(scratch) / 'synthetic'
     if not _DATA.value:
-      write_synthetic(data, num_clips=8, seconds=15.0, seed=0, progress=False)
+      write_demonstrations(data, 16, 0, DemoOptions(slots='small'), progress=False)
     result = measure(data, _ROUNDS.value, _STEPS.value)
   device = jax.devices()[0].device_kind
   result |= {'hardware': f'{os.cpu_count()} cores, {jax.device_count()} x {device}', 'jax': jax.__version__}

@@ -1,0 +1,1 @@
+"""How well the planar base stands for full wheels: identification and trajectory errors."""

@@ -1,0 +1,1 @@
+"""How often the privileged planner arrives."""

@@ -1,0 +1,1 @@
+"""Pictures to look at, and the random scenes that tests and benchmarks draw."""

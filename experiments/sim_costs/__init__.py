@@ -1,0 +1,1 @@
+"""What the simulator costs: steps per second, shares of its parts, memory and compile time."""

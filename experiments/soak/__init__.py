@@ -1,0 +1,1 @@
+"""Soak: a million random steps, and what must never happen in them."""
