@@ -5,8 +5,8 @@ Run: python -m s2e_jax.evaluate --config=configs/closedloop.py --checkpoint=runs
      python -m s2e_jax.evaluate --config=configs/closedloop.py --checkpoint= --out=...  (baselines only)
 Checkpoints are separated by commas and named after their folders. Writes table.md, results.json, episodes.jsonl,
 maps/*.png, and side_by_side.mp4 of the first two policies.
-Arguments behind the colon: look, slots, split, episodes, robot, people, density, smoke. Every leaf below can be
-set by --config.NAME=VALUE. On 2 CPU cores each kind of policy compiles for 1 to 2 minutes first.
+Arguments behind the colon: look, task, slots, split, episodes, robot, smoke. Every leaf below can be set by
+--config.NAME=VALUE. On 2 CPU cores each kind of policy compiles for 1 to 2 minutes first.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+# Obstacles beside the way per 10 m, and people. Without obstacles the layouts are those that block nothing.
+TASKS = {'empty': (0.0, 0), 'obstacle': (3.0, 0), 'pedestrian': (0.0, 4), 'both': (3.0, 4)}
+OPEN_LAYOUTS = ('straight', 'curve', 'corner', 'crossing', 'plaza')
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """The locked config for an argument string like 'look=C-near,split=test,episodes=500'."""
+  """The locked config for an argument string like 'look=C-near,task=obstacle,split=test,episodes=500'."""
   args = common.parse_arg(
-    arg, look='B', slots='small', split='validation', episodes=256, robot='delivery', people=4, density=3.0,
-    smoke=False,
-  )  # fmt: skip
+    arg, look='B', task='both', slots='small', split='validation', episodes=256, robot='delivery', smoke=False
+  )
+  if args.task not in TASKS:
+    raise ValueError(f'task={args.task!r} must be one of {sorted(TASKS)}')
+  density, people = TASKS[args.task]
   config = ConfigDict()
   config.kind = 'closedloop'
   config.which = 'best'  # checkpoint of a run: best | latest | a step
@@ -42,8 +48,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   config.world = common.world_block(args.look)
   config.world.slots = args.slots
-  config.world.people = (args.people, args.people)
-  config.world.object_density = (min(0.5, args.density), args.density)
+  config.world.people = (people, people)
+  config.world.object_density = (min(0.5, density), density)
+  if not density:
+    config.world.layouts = ConfigDict({name: 1.0 for name in OPEN_LAYOUTS})
+  config.task = args.task  # its name, for the report
   config.env = common.env_block(args.robot)
   config.env.time_limit = 10.0 if args.smoke else 60.0
   config.env.end_on_collision = False  # contact only counts

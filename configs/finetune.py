@@ -78,9 +78,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim.learning_rate = 3e-4
   config.optim.clip_norm = 1.0  # of what trains
 
+  # now and then the policy drives validation episodes in the worlds that it trains in, and the best one is kept
+  config.trials = ConfigDict()
+  config.trials.every = 0 if args.smoke else 40  # iterations; also before the first and after the last; 0 = never
+  config.trials.episodes = 64
+  config.trials.batch = 64  # driven at once
+  config.trials.seconds = 60.0  # time limit
+  config.trials.film = True  # trials/before_and_after.mp4; needs PyAV
+
   config.train = ConfigDict()
   config.train.steps = args.steps or (64 if args.smoke else 1_000_000)  # policy steps in all
   config.train.log_every = 1 if args.smoke else 5  # iterations (rollout and update)
+  config.train.time_parts = not args.smoke  # where a rollout's time goes, timed once; some more compiling
   config.train.checkpoint_every = 20  # iterations; a killed process loses at most this much
   config.train.keep = 2  # newest checkpoints kept
   config.train.collapse_entropy = 0.01  # nats of the scores below which the policy has collapsed: roll back

@@ -1,9 +1,10 @@
-"""The whole job on the embedded default: expert drives -> pretraining -> open-loop evaluation.
+"""The whole method on the embedded default: drives -> pretraining -> PPO through RAM -> judging in closed loop.
 
-Run: python -m experiments.demo [--out=runs/demo] [--steps=N] [--clips=N] [--looks=A]  (`make demo` installs first)
-Each stage is one of the public commands, printed as it is run, so that it can be repeated by hand. Run again, the
-demo keeps its data and its finished training. The data are procedural and labelled synthetic: the demo shows that
-the machinery works, not how good S2E is.
+Run: python -m experiments.demo [--out=runs/demo] [--clips=N] [--steps=N] [--rl_steps=N] [--episodes=N]
+(`make demo` installs first). Each stage is one of the public commands, printed as it is run, so that it can be
+repeated by hand. Run again, the demo keeps its data and its finished training. The streets are procedural: the
+demo shows that the machinery works and what this little of it gives, not how good S2E is. Beside this run stand
+two checkpoints that come with the project, trained longer by the same commands (experiments/shipped).
 """
 
 from __future__ import annotations
@@ -16,55 +17,68 @@ from pathlib import Path
 
 from absl import app, flags
 
-_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder for data, run, evaluation and pictures.')
-_STEPS = flags.DEFINE_integer('steps', 1200, 'Training steps.')
-_CLIPS = flags.DEFINE_integer('clips', 96, 'Expert drives.')
-_LOOKS = flags.DEFINE_string('looks', 'A', 'Looks of the streets: A, B or A,B.')
+SHIPPED = Path(__file__).resolve().parent / 'shipped'
+
+_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder for data, runs, evaluations and pictures.')
+_CLIPS = flags.DEFINE_integer('clips', 160, 'Expert drives.')
+_LOOKS = flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
+_STEPS = flags.DEFINE_integer('steps', 1200, 'Training steps on the drives.')
+_RL_STEPS = flags.DEFINE_integer('rl_steps', 150_000, 'Policy steps of PPO.')
+_EPISODES = flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
 
 
-def stages(out: Path, steps: int, clips: int, looks: str) -> list[tuple[str, list[str]]]:
+def stages(
+  out: Path, clips: int, looks: str, steps: int, rl_steps: int, episodes: int
+) -> list[tuple[str, list[str]]]:
   """(title, command) of every stage that is still to do, in order."""
-  data, run = out / 'data', out / 'run'
+  data, bc, full = out / 'data', out / 'bc', out / 'full'
   python = [sys.executable, '-m']
+  train, evaluate = [*python, 's2e_jax.train'], [*python, 's2e_jax.evaluate']
   generate = [*python, 's2e_jax.demos', f'--dst={data}', f'--clips={clips}', f'--looks={looks}', '--slots=small']
   # A finished dataset is never written over; a killed generation goes on by itself.
   first = [] if (data / 'dataset_info.json').exists() else [('Drive through simulated streets', generate)]
+  shipped = sorted(str(path) for path in SHIPPED.glob('shipped_*'))
+  pretrain = [f'--config=configs/pretrain.py:data={data},steps={steps}', f'--workdir={bc}']
+  look = ['--config=configs/openloop.py', f'--checkpoint={bc}', f'--out={out / "openloop"}']
+  finetune = [
+    f'--config=configs/finetune.py:checkpoint={bc},steps={rl_steps}',
+    f'--config.trials.episodes={min(episodes, 64)}',
+    f'--workdir={full}',
+  ]
+  judge = [
+    f'--config=configs/closedloop.py:look=B,split=test,episodes={episodes}',
+    "--config.baselines=('straight_to_goal',)",
+    f'--checkpoint={",".join([str(bc), str(full), *shipped])}',
+    f'--out={out / "closedloop"}',
+  ]
   return [
     *first,
     ('Look at the data', [*python, 's2e_jax.data.inspect', str(data), f'--out={out / "inspect"}']),
-    (
-      'Pretrain s2e_tiny',
-      [*python, 's2e_jax.train', f'--config=configs/pretrain.py:data={data},steps={steps}', f'--workdir={run}'],
-    ),
-    (
-      'Evaluate open loop',
-      [
-        *python,
-        's2e_jax.evaluate',
-        '--config=configs/openloop.py',
-        f'--checkpoint={run}',
-        f'--out={out / "eval"}',
-      ],
-    ),
+    ('Seeing: pretrain s2e_tiny', [*train, *pretrain]),
+    ('Evaluate open loop', [*evaluate, *look]),
+    ('Experiencing: PPO through the residual branches', [*train, *finetune]),
+    ('Judge in closed loop', [*evaluate, *judge]),
   ]
 
 
 def main(argv: list[str]) -> None:
-  """Runs the stages and ends with the table and the paths of the pictures."""
+  """Runs the stages and ends with the table and the paths of what is to be looked at."""
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}; use --out=DIR, --steps=N, --clips=N and --looks=A')
+    raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
   out = Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
   begin = time.monotonic()
-  plan = stages(out, _STEPS.value, _CLIPS.value, _LOOKS.value)
+  plan = stages(out, _CLIPS.value, _LOOKS.value, _STEPS.value, _RL_STEPS.value, _EPISODES.value)
   for i, (title, command) in enumerate(plan):
     shown = ' '.join(shlex.quote(word) for word in ['python', *command[1:]])
-    print(f'\n[{i + 1}/{len(plan)}] {title}\n  $ {shown}', flush=True)
+    minutes = (time.monotonic() - begin) / 60
+    print(f'\n[{i + 1}/{len(plan)}] {title}, after {minutes:.1f} minutes\n  $ {shown}', flush=True)
     subprocess.run(command, check=True)
-  # The evaluation has just printed its table; what is left is where to look.
-  for picture in [out / 'inspect' / 'contact_sheet.png', *sorted((out / 'eval').rglob('*.png'))]:
-    print(picture)
-  print(f'\nSynthetic data: figures show that the pipeline works. {time.monotonic() - begin:.0f} s in all.')
+  # The last stage has just printed its table; what is left is where to look.
+  found = [out / 'inspect' / 'contact_sheet.png', out / 'full' / 'curves.png', *sorted(out.rglob('*.mp4'))]
+  for path in [*found, *sorted((out / 'openloop').rglob('*.png')), *sorted((out / 'closedloop').rglob('*.png'))]:
+    print(path)
+  print(f'\nSimulated streets: figures show that the pipeline works. {time.monotonic() - begin:.0f} s in all.')
 
 
 if __name__ == '__main__':

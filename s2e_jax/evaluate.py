@@ -139,6 +139,7 @@ def run_closedloop(config: ConfigDict, checkpoints: Sequence[Path], out: Path) -
     layouts=layout_table({name: w for name, w in worlds.layout_weights.items() if w > 0}).names,
     settings={
       'look': config.world.look,
+      'task': config.task,
       'slots': config.world.slots,
       'robot': config.env.robot,
       'people': config.world.people[1],

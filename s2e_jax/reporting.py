@@ -61,9 +61,9 @@ def interval_table(
   return lines
 
 
-def write_whole(path: Path, text: str) -> Path:
+def write_whole(path: Path, content: str | bytes) -> Path:
   """Writes a file whole or not at all; returns its path."""
   temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text)
+  temporary.write_bytes(content.encode() if isinstance(content, str) else content)
   os.replace(temporary, path)
   return path

@@ -18,8 +18,21 @@ import pytest
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
+# Linux grants a process this many memory mappings. XLA's CPU programs take several each, more than a thousand tests
+# leave tens of thousands, and a process that runs out of them dies by a signal in whatever it compiles next.
+MAX_MAPPINGS = 65_530
+MAPPINGS = Path('/proc/self/maps')
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / 'shared' / 'data'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def programs_are_dropped_in_time():
+  """Forgets compiled programs after a module once they hold a quarter of the mappings that a process may have."""
+  yield
+  if MAPPINGS.is_file() and MAPPINGS.read_bytes().count(b'\n') > MAX_MAPPINGS // 4:
+    jax.clear_caches()
 
 
 @pytest.fixture(scope='session')

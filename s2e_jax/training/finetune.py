@@ -23,12 +23,13 @@ from ml_collections import ConfigDict
 
 from s2e_jax.closedloop.splits import split_key
 from s2e_jax.store.metrics import MetricsWriter, Progress, duration
-from s2e_jax.training import finetune_startup, parallel, rundir, startup, variants
+from s2e_jax.training import curves, finetune_startup, parallel, parts, rundir, startup, variants
 from s2e_jax.training.finetune_checkpoints import Counters, FinetuneCheckpoints
 from s2e_jax.training.finetune_startup import Setup
 from s2e_jax.training.optim import NonFiniteError
 from s2e_jax.training.ppo import Learner
 from s2e_jax.training.rollout import Actor, Rollout, first_actor
+from s2e_jax.training.trials import Trials
 
 _ACTOR_STREAM, _UPDATE_STREAM = 1, 2  # of the run's seed
 
@@ -68,24 +69,32 @@ def first_actors(setup: Setup, seed: int) -> Actor:
 
 
 class Interval:
-  """Host-side sums of the counts and figures of a log interval. group: of the figures, in names of metrics."""
+  """Host-side sums of the counts and figures of a log interval.
 
-  def __init__(self, group: str = 'ppo') -> None:
+  num_envs: over all devices. group: of the figures, in names of metrics.
+  """
+
+  def __init__(self, num_envs: int, group: str = 'ppo') -> None:
     """Empty."""
-    self._group = group
+    self._num_envs, self._group = num_envs, group
     self._counts: dict[str, Any] = {}
     self._figures: dict[str, list[Any]] = {}
     self._seconds = {'rollout': 0.0, 'update': 0.0}
+    self._timed_steps = 0.0
 
   def add(self, counts: dict[str, Any], figures: dict[str, Any], seconds: dict[str, float]) -> None:
-    """Adds one iteration."""
+    """Adds one iteration. seconds: of 'rollout' and 'update', or nothing where it was compiled meanwhile."""
     self._counts = {k: self._counts.get(k, 0.0) + np.asarray(v, np.float64) for k, v in counts.items()}
     for name, value in figures.items():
       self._figures.setdefault(name, []).append(np.asarray(value, np.float64))
-    self._seconds = {k: v + seconds[k] for k, v in self._seconds.items()}
+    self._seconds = {k: v + seconds.get(k, 0.0) for k, v in self._seconds.items()}
+    self._timed_steps += float(counts['steps']) if seconds else 0.0
 
-  def take(self) -> dict[str, Any]:
-    """'episodes/...' shares, 'rollout/...' means per step, GROUP/... figures and 'time/...' shares since then."""
+  def take(self, seconds_of_parts: dict[str, float]) -> dict[str, Any]:
+    """'episodes/...' shares, 'rollout/...' means per step, GROUP/... figures and 'time/...' shares since then.
+
+    seconds_of_parts: of `parts`, per step of all environments.
+    """
     sums = dict(self._counts)
     steps, episodes = float(sums.pop('steps')), float(sums.pop('episodes'))
     values: dict[str, Any] = {'episodes/ended': episodes}
@@ -96,9 +105,11 @@ class Interval:
     last = ('learning_rate', 'exploration_std')
     for name, series in self._figures.items():
       values[f'{self._group}/{name}'] = series[-1] if name in last else np.mean(series, axis=0)
-    total = sum(self._seconds.values())
+    total, rollout_s = sum(self._seconds.values()), self._seconds['rollout']
     values |= {f'time/{name}_share': seconds / max(total, 1e-9) for name, seconds in self._seconds.items()}
+    values |= parts.shares(seconds_of_parts, self._timed_steps / self._num_envs, rollout_s, total)
     self._counts, self._figures, self._seconds = {}, {}, {'rollout': 0.0, 'update': 0.0}
+    self._timed_steps = 0.0
     return values
 
 
@@ -135,6 +146,7 @@ def _run(config: ConfigDict, workdir: Path) -> None:
   last = -(-cfg.steps // per_iteration)
   store = FinetuneCheckpoints(workdir, cfg.keep, setup)
   actors = first_actors(setup, config.seed)
+  is_fresh = store.is_empty()
   learner, actors, counters = store.restore_or(setup.learner, actors)
   if counters.iteration >= last:
     store.close()
@@ -144,19 +156,23 @@ def _run(config: ConfigDict, workdir: Path) -> None:
   roll_out, update = make_roll_out(setup), make_update(setup, config.seed)
   learner, model_state = parallel.replicate((learner, setup.model_state))
   logging.info('compiling rollout and update')
-  if counters.iteration == 0:
+  if is_fresh:
     actors, _, _ = roll_out(learner, model_state, actors)  # begins the first episodes
   progress = Progress(counters.iteration, last, per_iteration)
   group = 'ppo' if setup.roller.expert is None else 'imitation'
-  interval, is_first, stop = Interval(group), True, False
+  interval, is_first, stop = Interval(config.num_envs, group), True, False
+  trials, seconds = Trials(config, setup.agent, workdir), {}
   with contextlib.ExitStack() as stack:
     is_primary = jax.process_index() == 0
     writer = MetricsWriter(workdir, counters.iteration, is_primary)
     stack.callback(lambda: writer.close())
     stack.enter_context(contextlib.closing(store))
     signals = stack.enter_context(startup.StopSignals())
-    if counters.iteration == 0:
+    if is_fresh:
       store.save(learner, actors, counters)  # what a rollback in the first interval goes back to
+    if counters.iteration == 0:
+      _hold_trial(trials, setup, store, writer, learner, 0, last)
+      progress = Progress(0, last, per_iteration)
     while counters.iteration < last and not stop:
       times = [time.perf_counter()]
       actors, rollout, counts = roll_out(learner, model_state, actors)
@@ -167,23 +183,30 @@ def _run(config: ConfigDict, workdir: Path) -> None:
       times.append(time.perf_counter())
       counters = dataclasses.replace(counters, iteration=counters.iteration + 1, updates=counters.updates + 1)
       if is_first:
+        if cfg.time_parts:
+          seconds = parts.seconds_of_parts(setup, parallel.unreplicate(learner), setup.model_state, actors)
         progress.compiled(counters.iteration)
-        is_first = False
         logging.info('first iteration with compilation took %.1f s', progress.compile_s)
       if why := has_failed(figures, counts, cfg.collapse_entropy):
         learner, actors, counters = _rolled_back(store, setup, actors, counters, why, cfg.max_rollbacks)
         # records of what is undone go too
         writer.close()
         writer = MetricsWriter(workdir, counters.iteration, is_primary)
-        interval, progress = Interval(group), Progress(counters.iteration, last, per_iteration)
+        interval = Interval(config.num_envs, group)
+        progress, is_first = Progress(counters.iteration, last, per_iteration), False
         continue
-      interval.add(counts, figures, {'rollout': times[1] - times[0], 'update': times[2] - times[1]})
+      took = {'rollout': times[1] - times[0], 'update': times[2] - times[1]}
+      interval.add(counts, figures, {} if is_first else took)
+      is_first = False
       stop = parallel.any_process(signals.is_set)
       done = counters.iteration == last or stop
       if counters.iteration % cfg.log_every == 0 or done:
-        values, timing = interval.take(), progress.interval(counters.iteration)
+        values, timing = interval.take(seconds), progress.interval(counters.iteration)
         writer.write(counters.iteration, values | timing | {'policy_steps': counters.iteration * per_iteration})
         _log(counters.iteration * per_iteration, last * per_iteration, values, timing)
+      begin = time.perf_counter()
+      _hold_trial(trials, setup, store, writer, learner, counters.iteration, last)
+      progress.paused(time.perf_counter() - begin)
       if counters.iteration % cfg.checkpoint_every == 0 or done:
         begin = time.perf_counter()
         store.save(learner, actors, counters)
@@ -195,7 +218,28 @@ def _run(config: ConfigDict, workdir: Path) -> None:
     )
   else:
     logging.info('finetuned %d policy steps', counters.iteration * per_iteration)
+    if is_primary:
+      for path in filter(None, (curves.draw_curves(workdir), trials.film())):
+        logging.info('wrote %s', path)
   startup.say_where(workdir)
+
+
+def _hold_trial(
+  trials: Trials,
+  setup: Setup,
+  store: FinetuneCheckpoints,
+  writer: MetricsWriter,
+  learner: Learner,
+  iteration: int,
+  last: int,
+) -> None:
+  """Judges the policy of a replicated learner if it is time, alike in every process, and keeps the best."""
+  if not trials.is_due(iteration, last):
+    return
+  variables = {'params': parallel.unreplicate(learner.params['policy']), **setup.model_state}
+  figures = trials.hold(variables)
+  writer.write(iteration, figures)
+  store.save_if_best(variables, iteration, figures)
 
 
 def _rolled_back(

@@ -32,10 +32,15 @@ class FinetuneCheckpoints:
   """Writes and restores the checkpoints of a finetuning run; every method is called on all processes."""
 
   def __init__(self, workdir: Path, keep: int, setup: Setup) -> None:
-    """Opens the folder `checkpoints` of a run."""
+    """Opens the folders `checkpoints` and `best` of a run."""
     self._store = CheckpointStore(workdir / rundir.CHECKPOINTS, keep=keep)
+    self._best = CheckpointStore(workdir / rundir.BEST, by_metric=True)
     self._model_state = setup.model_state
     self._description = setup.description
+
+  def is_empty(self) -> bool:
+    """Whether nothing has been saved yet."""
+    return self._store.latest() is None
 
   def restore_or(self, learner: Learner, actors: Actor) -> tuple[Learner, Actor, Counters]:
     """The newest learner (host), actors (local devices) and counters; those given where there is no checkpoint.
@@ -72,6 +77,17 @@ class FinetuneCheckpoints:
     description = self._description | {'counters': dataclasses.asdict(counters)}
     self._store.save(counters.iteration, self._items(host, everywhere), description)
 
+  def save_if_best(self, variables: Any, iteration: int, figures: dict[str, float]) -> bool:
+    """Starts to save a policy if its trial was the best so far; returns whether it was.
+
+    figures: of `trials`. Success counts, route completion only between equals.
+    """
+    metric = 2 - figures['validation/success'] - 1e-3 * figures['validation/route_completion']
+    if not self._best.is_better(metric):
+      return False
+    self._best.save(iteration, {POLICY: variables}, self._description | {'validation': figures}, metric=metric)
+    return True
+
   def _items(self, learner: Learner, actors: Actor) -> dict[str, Any]:
     others = {name: tree for name, tree in learner.params.items() if name != 'policy'}
     trainer = {
@@ -86,7 +102,9 @@ class FinetuneCheckpoints:
   def check(self) -> None:
     """Raises SaveError if a save in the background has failed."""
     self._store.check()
+    self._best.check()
 
   def close(self) -> None:
     """Waits until everything is on disk."""
+    self._best.close()
     self._store.close()

@@ -24,7 +24,7 @@ from s2e_jax.policy.residual import add_residual, strip_residual
 from s2e_jax.sim import settings
 from s2e_jax.sim.batch import UrbanBatch
 from s2e_jax.structs import DT
-from s2e_jax.training import imitation, parallel, ppo, rundir, variants
+from s2e_jax.training import imitation, parallel, ppo, rundir, trials, variants
 from s2e_jax.training.agent import Agent, init_agent_params
 from s2e_jax.training.imitation import ImitationOptions
 from s2e_jax.training.initial import initial_variables
@@ -83,6 +83,7 @@ def check(config: ConfigDict) -> None:
     )
   ppo_options(config)
   imitation_options(config)
+  trials.check(config.trials)
   if config.variant in imitation.VARIANTS and config.env.action != 'command':
     raise ValueError(
       f'config.env.action={config.env.action!r} must be command: the expert of {config.variant} sends it'

@@ -14,6 +14,7 @@ from s2e_jax.evaluate import run_closedloop
 from s2e_jax.robots import ROBOTS
 from s2e_jax.sim import settings
 from s2e_jax.store.checkpoint import CheckpointStore
+from s2e_jax.worlds.layouts import LAYOUTS
 
 
 def config_of(arg='smoke', **changes):
@@ -41,11 +42,11 @@ def checkpoint(small_policy, tmp_path_factory):
 
 
 def test_the_config_judges_and_does_not_train():
-  config = closedloop.get_config('look=C-near,split=test,people=2,episodes=500')
+  config = closedloop.get_config('look=C-near,split=test,episodes=500')
   env = settings.make_env(config)
   assert not env.config.end_on_collision and env.config.time_limit == 60.0 and not any(env.config.weights.values())
   worlds = settings.world_config(config.world, env.config.robot)
-  assert worlds.look == 'C-near' and worlds.people == (2, 2)
+  assert worlds.look == 'C-near' and worlds.people == (4, 4)
   assert config.num_episodes == 500 and config.split == 'test'
   assert closedloop.get_config().split == 'validation' and closedloop.get_config().world.look == 'B'
   assert [c.name for c in run.baselines(config.baselines, env)] == ['straight_to_goal', 'stand_still', 'expert']
@@ -75,6 +76,26 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     run_closedloop(config_of(**changes), [], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('task', 'people', 'density', 'has_pieces'),
+  [('empty', 0, 0.0, False), ('obstacle', 0, 3.0, True), ('pedestrian', 4, 0.0, False), ('both', 4, 3.0, True)],
+)
+def test_tasks_are_worlds(task, people, density, has_pieces):
+  config = closedloop.get_config(f'look=C-near,task={task}')
+  worlds = settings.world_config(config.world, ROBOTS['delivery'])
+  assert worlds.people == (people, people) and worlds.object_density[1] == density
+  drawn = [name for name, weight in worlds.layout_weights.items() if weight > 0]
+  blocking = [name for name in drawn if any(layout.pieces for layout in LAYOUTS[name])]
+  assert bool(blocking) == has_pieces and drawn
+
+
+def test_unknown_tasks_are_refused():
+  with pytest.raises(
+    ValueError, match=r"task='full' must be one of \['both', 'empty', 'obstacle', 'pedestrian'\]"
+  ):
+    closedloop.get_config('task=full')
 
 
 def test_unknown_arguments_are_refused():

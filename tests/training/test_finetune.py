@@ -46,7 +46,8 @@ def config_of(checkpoint, **leaves):
   config = finetune_config.get_config(f'checkpoint={checkpoint},steps={6 * ENVS * HORIZON},envs={ENVS}')
   small = {
     'ppo.horizon': HORIZON, 'ppo.num_minibatches': 2, 'ppo.num_epochs': 2, 'critic.hidden': (8,),
-    'train.log_every': 2, 'train.checkpoint_every': 2, 'allow_other_camera': True,
+    'train.log_every': 2, 'train.checkpoint_every': 2, 'train.time_parts': False, 'trials.every': 0,
+    'allow_other_camera': True,
   }  # fmt: skip
   config.update_from_flattened_dict(small | leaves)
   return config
@@ -69,6 +70,7 @@ def test_a_run_writes_a_policy_metrics_and_its_description_and_resumes_bit_for_b
   finetune.run(config_of(pretrained), whole)
   assert toy[0] == (ENVS // jax.device_count(), 16, 32)
   records = read_records(whole / 'metrics.jsonl')
+  assert (whole / 'curves.png').stat().st_size > 10_000
   assert [r['step'] for r in records] == [2, 4, 6] and records[-1]['policy_steps'] == 6 * ENVS * HORIZON
   for name in ('episodes/success', 'rollout/reward/fit', 'ppo/kl', 'ppo/explained_variance', 'time/rollout_share'):
     assert np.isfinite(records[-1][name])
@@ -112,6 +114,59 @@ def test_a_run_writes_a_policy_metrics_and_its_description_and_resumes_bit_for_b
   finetune.run(config_of(pretrained), parts)  # complete: nothing to do
   with pytest.raises(ValueError, match='another config'):
     finetune.run(config_of(pretrained, **{'ppo.clip': 0.1}), parts)
+
+
+class Exam:
+  """In the place of `Trials`: a list of what it was asked about, and successes that it finds one after another."""
+
+  successes, held, filmed = (0.2, 0.5, 0.4, 0.5), [], []
+
+  def __init__(self, config, agent, workdir):
+    self.every = config.trials.every
+
+  def is_due(self, iteration, last):
+    return bool(self.every) and (iteration % self.every == 0 or iteration == last)
+
+  def hold(self, variables):
+    self.held.append(variables)
+    return {'validation/success': self.successes[len(self.held) - 1], 'validation/route_completion': 0.5}
+
+  def film(self):
+    self.filmed.append(len(self.held))
+
+
+def test_trials_are_recorded_and_the_best_checkpoint_is_the_one_to_use(toy, pretrained, tmp_path, monkeypatch):
+  monkeypatch.setattr(Exam, 'held', [])
+  monkeypatch.setattr(Exam, 'filmed', [])
+  monkeypatch.setattr(finetune, 'Trials', Exam)
+  finetune.run(config_of(pretrained, **{'trials.every': 2}), tmp_path)
+  records = [r for r in read_records(tmp_path / 'metrics.jsonl') if 'validation/success' in r]
+  assert [(r['step'], r['validation/success']) for r in records] == [(0, 0.2), (2, 0.5), (4, 0.4), (6, 0.5)]
+  assert Exam.filmed == [4]
+  _, best, description = load_policy(tmp_path)
+  assert description['step'] == 2 and description['validation']['validation/success'] == 0.5
+  for x, y in zip(jax.tree.leaves(best), jax.tree.leaves(Exam.held[1]), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_killed_before_its_first_checkpoint_but_one_goes_on_bit_for_bit(
+  toy, pretrained, tmp_path, monkeypatch
+):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  finetune.run(config_of(pretrained), whole)
+  add = finetune.Interval.add
+
+  def die(self, *args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(finetune.Interval, 'add', die)
+  with pytest.raises(KeyboardInterrupt):
+    finetune.run(config_of(pretrained), parts)
+  monkeypatch.setattr(finetune.Interval, 'add', add)
+  finetune.run(config_of(pretrained), parts)
+  one, other = bits_of(whole), bits_of(parts)
+  for path, value in one.items():
+    np.testing.assert_array_equal(value, other[path], err_msg=path)
 
 
 def test_a_supervised_run_resumes_bit_for_bit_with_what_the_expert_remembers(
