@@ -67,6 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.ppo.entropy = 'bound'  # bound | monte_carlo | pairwise | pairwise_lower
   config.ppo.gamma = 0.99
   config.ppo.lam = 0.95
+  config.ppo.group = 0  # copies of one state whose returns are compared, instead of GAE; 0 = GAE
   config.ppo.target_kl = 0.01  # the learning rate follows it; 0 = a fixed rate
   config.ppo.rate_factor = 1.5
   config.ppo.rate_range = (1e-5, 1e-3)  # at 1e-2 a run of s2e_tiny lost its policy after 400,000 steps

@@ -77,10 +77,14 @@ def command_mixture(
   return CommandMixture(trajectories.logits, mean, bounded_log_std(log_std))
 
 
-def sample(key: jax.Array, mixture: CommandMixture) -> jax.Array:
-  """One command [*B, 2] each: a mode by its score, then that mode's Gaussian. Consumes the key. Not clamped."""
+def sample(key: jax.Array, mixture: CommandMixture, mode: jax.Array | None = None) -> jax.Array:
+  """One command [*B, 2] each: a mode by its score, then that mode's Gaussian. Consumes the key. Not clamped.
+
+  mode: [*B] int, of the Gaussian that is drawn from instead.
+  """
   mode_key, noise_key = jax.random.split(key)
-  mode = jax.random.categorical(mode_key, mixture.logits)
+  if mode is None:
+    mode = jax.random.categorical(mode_key, mixture.logits)
   mean = _of_mode(mixture.mean, mode)
   return mean + jnp.exp(_of_mode(_all_log_std(mixture), mode)) * jax.random.normal(
     noise_key, mean.shape, mean.dtype

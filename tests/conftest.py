@@ -18,8 +18,8 @@ import pytest
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
-# Linux grants a process this many memory mappings. XLA's CPU programs take several each, more than a thousand tests
-# leave tens of thousands, and a process that runs out of them dies by a signal in whatever it compiles next.
+# Linux grants a process this many memory mappings. XLA's CPU programs take several each, a thousand tests leave
+# tens of thousands, and a process that runs out of them dies by a signal in whatever it compiles next.
 MAX_MAPPINGS = 65_530
 MAPPINGS = Path('/proc/self/maps')
 

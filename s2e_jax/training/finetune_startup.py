@@ -82,6 +82,11 @@ def check(config: ConfigDict) -> None:
       'minibatch on one device; 0 takes them all at once'
     )
   ppo_options(config)
+  if config.ppo.group and (share % config.ppo.group or config.variant in imitation.VARIANTS):
+    raise ValueError(
+      f'config.ppo.group={config.ppo.group} must divide the {share} environments of a device, and the variant '
+      f'({config.variant}) must be one of {variants.PPO_VARIANTS}; 0 switches groups off'
+    )
   imitation_options(config)
   trials.check(config.trials)
   if config.variant in imitation.VARIANTS and config.env.action != 'command':
@@ -144,6 +149,11 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     for line in check_robot_contract(base['finetuned']['robot'], given_robot, config.allow_other_robot):
       logging.warning('finetuning another robot: %s', line)
 
+  if config.ppo.group > c.num_anchors:
+    raise ValueError(
+      f'config.ppo.group={config.ppo.group} sends every copy along another anchor, but the policy has '
+      f'{c.num_anchors}; take at most as many'
+    )
   limits = controller.CommandLimits.of(robot)
   dtype = jnp.dtype('float32')
   critic = Critic(tuple(config.critic.hidden), 'relu', dtype)
@@ -190,5 +200,6 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     keeps_frames=config.variant not in FROZEN_TRUNK,
     context_dtype=jnp.dtype('bfloat16') if jax.default_backend() != 'cpu' else dtype,
     expert=expert,
+    group=config.ppo.group,
   )
   return Setup(agent, batch, roller, update, learner, model_state, description)

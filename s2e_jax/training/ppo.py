@@ -21,6 +21,7 @@ from s2e_jax.gae import generalised_advantages
 from s2e_jax.policy.ring import frame_index
 from s2e_jax.training import epochs, parallel
 from s2e_jax.training.agent import Agent
+from s2e_jax.training.groups import group_advantages
 from s2e_jax.training.rollout import Rollout, normalised
 
 
@@ -30,6 +31,8 @@ class PPOOptions:
 
   num_epochs, num_minibatches: per rollout. clip: of ratios. value_clip: of normalised values, 0 = none.
   value_weight: alpha. entropy_weight: beta. entropy: estimator of `command_mixture.entropy`. gamma, lam: of GAE.
+  group: environments that begin a rollout in one copied state and are compared with each other (`groups`), instead
+  of GAE; 0 = GAE.
   target_kl: the learning rate is divided by rate_factor where an update's KL exceeds twice this, multiplied where
   it is below half of it; 0 = a fixed rate. rate_range: of the learning rate. chunk: samples whose gradient is
   taken at once, 0 = all of a minibatch; on CPUs small chunks stay in the cache.
@@ -44,6 +47,7 @@ class PPOOptions:
   entropy: str = 'bound'
   gamma: float = 0.99
   lam: float = 0.95
+  group: int = 0
   target_kl: float = 0.01
   rate_factor: float = 1.5
   rate_range: tuple[float, float] = (1e-5, 1e-2)
@@ -63,6 +67,8 @@ class PPOOptions:
     for name in ('gamma', 'lam'):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(f'ppo.{name}={getattr(self, name)!r} must be in 0..1')
+    if self.group < 0 or self.group == 1:
+      raise ValueError(f'ppo.group={self.group} must be 0 (GAE) or at least 2 copies of one state')
     if self.entropy not in command_mixture.ESTIMATORS:
       raise ValueError(f'ppo.entropy={self.entropy!r} must be one of {command_mixture.ESTIMATORS}')
     if not 0 < self.rate_range[0] <= self.rate_range[1]:
@@ -115,6 +121,10 @@ def samples_of(
   advantages, returns = generalised_advantages(
     rollout.reward, values, last, rollout.terminated, rollout.truncated, options.gamma, options.lam
   )
+  if options.group:
+    advantages = group_advantages(
+      rollout.reward, values, last, rollout.terminated, rollout.truncated, options.gamma, options.group
+    )
   mean = parallel.pmean(advantages.mean())
   deviation = jnp.sqrt(parallel.pmean(jnp.mean((advantages - mean) ** 2)))
   error = parallel.pmean(jnp.mean((returns - values) ** 2))

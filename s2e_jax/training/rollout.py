@@ -22,6 +22,7 @@ from s2e_jax import command_mixture
 from s2e_jax.policy.ring import frame_index, push_token
 from s2e_jax.sim.batch import UrbanBatch
 from s2e_jax.sim.chunks import chunk_size, refreshed
+from s2e_jax.training import groups
 from s2e_jax.training.agent import Agent
 
 
@@ -146,6 +147,7 @@ class Roller:
 
   context_dtype: in which context tokens are kept; the policy acts on what is kept, so that ratios are exact.
   expert: labels every state, and drives in its share of the episodes; None for reinforcement learning.
+  group: of `groups`, copies of one state with which every rollout begins; 0 for none.
   """
 
   batch: UrbanBatch
@@ -154,6 +156,7 @@ class Roller:
   keeps_frames: bool = False
   context_dtype: jnp.dtype = jnp.dtype('float32')
   expert: Expert | None = None
+  group: int = 0
 
   def observe(self, params: Any, model_state: Any, actor: Actor, env: State, begins: jax.Array) -> Actor:
     """`actor` after the picture of `env`, whose episodes begin [B] with it, has been encoded."""
@@ -170,6 +173,10 @@ class Roller:
   ) -> tuple[Actor, Rollout, dict[str, jax.Array]]:
     """(actor afterwards, the rollout, sums over steps and environments of the metrics of `_counted`)."""
     agent, cut = self.agent, lambda x: x.astype(self.context_dtype)
+    if self.group:
+      copy_key, next_key = jax.random.split(jax.random.wrap_key_data(actor.key))
+      actor = dataclasses.replace(actor, key=jax.random.key_data(next_key))
+      actor = groups.with_copied_states(actor, self.group, copy_key)
     before = actor.recent, actor.begins
     if self.keeps_frames:
       # the encoder has changed since these tokens were made
@@ -178,7 +185,7 @@ class Roller:
       tokens = jnp.take_along_axis(fresh, index[:, :, None], axis=0)
       actor = dataclasses.replace(actor, tokens=jnp.moveaxis(tokens, 0, 1))
 
-    def one(actor: Actor, _: None) -> tuple[Actor, Any]:
+    def one(actor: Actor, t: jax.Array) -> tuple[Actor, Any]:
       env = actor.env
       goal, privileged = env.obs['goal_in_robot'], env.obs['state']
       context = cut(agent.context(params, model_state, actor.tokens, goal))
@@ -191,6 +198,9 @@ class Roller:
         label, memory = self.expert.act(env, guidance.memory)
         guidance = guidance.replace(memory=memory)
       command = command_mixture.sample(act_key, mixture)
+      if self.group:
+        sent = command_mixture.sample(act_key, mixture, groups.ranked_modes(mixture.logits, self.group))
+        command = jnp.where(t == 0, sent, command)
       if label is not None:
         command = jnp.where(guidance.is_driving[:, None], label, command)
       value = agent.value(params, context, goal, normalised(privileged, privileged_stats))
@@ -217,7 +227,7 @@ class Roller:
       }
       return actor, (kept, _counted(env, mixture))
 
-    actor, (kept, counts) = jax.lax.scan(one, actor, None, length=self.num_steps)
+    actor, (kept, counts) = jax.lax.scan(one, actor, jnp.arange(self.num_steps))
     goal, privileged = actor.env.obs['goal_in_robot'], actor.env.obs['state']
     last = cut(agent.context(params, model_state, actor.tokens, goal))
     last_value = agent.value(params, last, goal, normalised(privileged, privileged_stats))

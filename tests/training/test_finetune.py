@@ -249,6 +249,8 @@ BAD = {
   'ppo.num_minibatches': (5, 'must divide the 2 environments x 4 steps'),
   'ppo.chunk': (3, 'config.ppo.chunk=3 must divide the 4 samples'),
   'ppo.clip': (0.0, 'ppo.clip=0.0'),
+  'ppo.group': (4, r'config.ppo.group=4 must divide the 2 environments of a device'),
+  'trials.episodes': (0, 'config.trials.episodes=0 must be at least 1'),
   'train.steps': (0, 'config.train.steps=0'),
   'ram_input': ('both', 'ram_input'),
   'exploration.std': ((0.0, 0.1), 'exploration std'),

@@ -177,7 +177,7 @@ def train(variant, iterations, options, seed=0):
   """(learner before, learner after, mean reward and figures of every iteration) on two devices."""
   agent, optimizer, labels, learner = make_agent(variant)
   keeps = variant in ('ppo_full', 'ppo_scratch')
-  roller = Roller(ToyBatch(ENVS), agent, STEPS, keeps)
+  roller = Roller(ToyBatch(ENVS), agent, STEPS, keeps, group=options.group)
   pmap = functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=jax.devices()[:2])
   actors = [first_actor(ToyBatch(ENVS), agent, jax.random.key(10 + i), keeps) for i in range(2)]
   # placed as pmap places its results, or the second call would compile anew
@@ -218,6 +218,11 @@ def test_ram_learns_from_the_picture_and_leaves_the_rest_untouched(ram_run):
   for label, x, y in zip(labels, jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True):
     assert np.array_equal(x, y) == (label == variants.FROZEN)
   assert int(after.privileged_stats.count) == 40 * 2 * ENVS * STEPS
+
+
+def test_copies_of_one_state_that_are_compared_teach_too():
+  _, _, rewards, _ = train('ram', 40, dataclasses.replace(OPTIONS, group=4))
+  assert rewards[-5:].mean() > rewards[:5].mean() + 0.15
 
 
 @pytest.mark.parametrize('variant', ['ppo_full', 'decoder_ft'])
