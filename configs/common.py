@@ -67,6 +67,7 @@ def policy_block(name: str) -> ConfigDict:
       anchor_self_attention=placeholder(bool),
       compute_dtype=placeholder(str),  # auto (bfloat16 on GPU and TPU, float32 on CPU) | float32 | bfloat16
       norm=placeholder(str),  # EfficientNet's batch norm: frozen (running statistics) | batch (synchronised)
+      clearance_head=placeholder(bool),  # auxiliary head of pretraining: distances ahead, where the data know them
       encoder_weights='',  # path of ImageNet weights to import (.safetensors, .pth, .npz, Keras .h5); '' = none
     )
   )

@@ -35,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.init_from = ''  # run or checkpoint whose parameters (and anchors) this run starts from; '' = fresh
   config.allow_other_camera = False  # init_from a checkpoint that was trained with another camera
   config.policy = common.policy_block(args.model)
+  config.policy.clearance_head = True  # ours; False is the paper
   if args.unimodal:
     config.policy.num_anchors = 1
   config.window = common.window_block()
@@ -65,6 +66,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.loss.score_weight = 1.0
   # The term is in (m/s)^2: at weight 1, errors of 0.2 m/s drown beside the likelihood.
   config.loss.velocity_weight = 20.0
+
+  # Squared error of log distances ahead, where the data know them: expert drives do, real video does not.
+  config.loss.clearance_weight = 1.0
 
   config.optim = ConfigDict()
   config.optim.learning_rate = learning_rate  # peak, reached after warm-up, then cosine to 1 %

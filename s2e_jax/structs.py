@@ -15,6 +15,8 @@ from flax import struct
 
 CAMERA_MODELS = ('pinhole', 'fisheye', 'unknown')
 DT = 0.25  # seconds between history frames and between waypoints: policy, history and labels run at 4 Hz
+NUM_CLEARANCES = 8  # sectors, from 45 degrees to the right to 45 degrees to the left of the robot
+CLEARANCE_RANGE = 10.0  # m: what is farther away counts as this far
 MIN_STEP_LENGTH = (
   0.01  # metres per DT: floor of the velocity scale v; less would blow up the noise of standing still
 )
@@ -139,6 +141,8 @@ class SegmentBatch:
   waypoints_in_robot: [B, W, H, 2] metres, 0.25 s apart, the first one 0.25 s ahead.
   waypoint_mask: [B, W, H] bool, False past the end of the clip.
   window_mask: [B, W] bool, False where a window has too little future to learn from.
+  clearances: [B, W, NUM_CLEARANCES] metres to the nearest thing in each sector ahead, right to left, NaN where the
+    source does not know (real video).
   """
 
   frames: jax.Array
@@ -147,3 +151,4 @@ class SegmentBatch:
   waypoints_in_robot: jax.Array
   waypoint_mask: jax.Array
   window_mask: jax.Array
+  clearances: jax.Array

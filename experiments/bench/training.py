@@ -78,11 +78,11 @@ class PerWindowPolicy(Policy):
 
   def segments(
     self, frames: jax.Array, goal_in_robot: jax.Array, has_goal: jax.Array, train: bool = False
-  ) -> TrajectoryMixture:
+  ) -> tuple[TrajectoryMixture, None]:
     """As `Policy.segments`, without sharing frames between windows."""
     num_windows = has_goal.shape[-1]
     stacks = [frames[:, k : k + num_windows] for k in range(self.config.num_history)]
-    return self(Observation(jnp.stack(stacks, axis=2), goal_in_robot, has_goal), train)
+    return self(Observation(jnp.stack(stacks, axis=2), goal_in_robot, has_goal), train), None
 
 
 def train_step_images_per_s() -> Row:

@@ -23,7 +23,7 @@ from absl import app, flags
 from s2e_jax import trees
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy, example_observation
-from s2e_jax.structs import SegmentBatch
+from s2e_jax.structs import NUM_CLEARANCES, SegmentBatch
 from s2e_jax.training import optim, parallel
 from s2e_jax.training.pretrain import LossOptions, make_train_step
 
@@ -48,6 +48,7 @@ def segment_shapes(config: Any, segments: int, num_windows: int) -> SegmentBatch
     waypoints_in_robot=array(jnp.float32, num_windows, horizon, 2),
     waypoint_mask=array(jnp.bool_, num_windows, horizon),
     window_mask=array(jnp.bool_, num_windows),
+    clearances=array(jnp.float32, num_windows, NUM_CLEARANCES),
   )
 
 

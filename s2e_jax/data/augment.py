@@ -77,9 +77,10 @@ def flip_image(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def flip_labels(labels: dict[str, Any]) -> dict[str, Any]:
-  """Labels of the mirrored drive: y negated in goal_in_robot and waypoints_in_robot, the rest as it is."""
+  """Labels of the mirrored drive: y negated in goal_in_robot and waypoints_in_robot, clearances left for right."""
   mirror = np.array([1, -1], np.float32)
-  return labels | {name: labels[name] * mirror for name in ('goal_in_robot', 'waypoints_in_robot')}
+  mirrored = {name: labels[name] * mirror for name in ('goal_in_robot', 'waypoints_in_robot')}
+  return labels | mirrored | {'clearances': labels['clearances'][..., ::-1].copy()}
 
 
 def flip(segment: dict[str, Any]) -> dict[str, Any]:

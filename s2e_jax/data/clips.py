@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2e_jax.structs import Camera, Footprint
+from s2e_jax.structs import NUM_CLEARANCES, Camera, Footprint
 
 
 class ClipError(ValueError):
@@ -41,6 +41,8 @@ class Clip:
   origin: float64 (2,) metres, what was subtracted from the source's positions to keep float32 exact.
   is_rate_assumed: the source has no time stamps; they come from a nominal rate.
   is_metric: positions are known to be in metres.
+  clearances: [T, NUM_CLEARANCES] float32 metres to the nearest thing in each sector ahead, see `SegmentBatch`;
+    None where nobody knows.
   embodiment: e.g. 'wheeled', 'quadruped', 'car', 'handheld', 'synthetic'.
   """
 
@@ -57,6 +59,7 @@ class Clip:
   origin: tuple[float, float] = (0.0, 0.0)
   is_rate_assumed: bool = False
   is_metric: bool = True
+  clearances: np.ndarray | None = None
 
   def __len__(self) -> int:
     """Number of frames T."""
@@ -66,8 +69,8 @@ class Clip:
 def checked_clip(clip: Clip, min_frames: int = 2) -> Clip:
   """`clip` with canonical dtypes and a local origin; raises ClipError naming the rule it breaks.
 
-  Rules: equal lengths; at least `min_frames`; finite poses; finite, strictly increasing stamps. Frames are not
-  decoded here (readers do that where they resize).
+  Rules: equal lengths; at least `min_frames`; finite poses; finite, strictly increasing stamps; clearances that
+  are not negative. Frames are not decoded here (readers do that where they resize).
   """
   where = f'clip {clip.clip_id!r}'
   t = len(clip.frames)
@@ -90,11 +93,21 @@ def checked_clip(clip: Clip, min_frames: int = 2) -> Clip:
       'unsorted_stamps',
       f'{where}: time stamps must increase strictly; stamp {late} is {stamps[late]!r} after {stamps[late - 1]!r}',
     )
+  clearances = clip.clearances
+  if clearances is not None:
+    clearances = np.asarray(clearances, np.float32)
+    if clearances.shape != (t, NUM_CLEARANCES) or not (clearances >= 0).all():
+      raise ClipError(
+        'bad_clearances',
+        f'{where}: clearances {clearances.shape} must be ({t}, {NUM_CLEARANCES}) metres and not negative; leave '
+        'them out (None) where they are not known',
+      )
   shift = position[0].copy()
   return dataclasses.replace(
     clip,
     stamps=stamps,
     position=(position - shift).astype(np.float32),
     yaw=np.asarray(yaw, np.float32),
+    clearances=clearances,
     origin=(float(clip.origin[0] + shift[0]), float(clip.origin[1] + shift[1])),
   )

@@ -21,7 +21,7 @@ INDEX_FILE = 'index.npz'
 
 @dataclasses.dataclass(frozen=True)
 class ClipInfo:
-  """Everything about a clip but its frames; fields as in `clips.Clip`.
+  """Everything about a clip but its frames; fields as in `clips.Clip`, clearances NaN where nobody knows them.
 
   split: 'train', 'val' or 'test'. first_record: number of its first record within the split.
   record_starts: [R + 1] first frame of each of its R records, and num_frames at the end.
@@ -34,6 +34,7 @@ class ClipInfo:
   stamps: np.ndarray
   position: np.ndarray
   yaw: np.ndarray
+  clearances: np.ndarray
   camera: Camera
   footprint: Footprint
   embodiment: str
@@ -83,7 +84,7 @@ class Index:
       temporary.unlink(missing_ok=True)
 
 
-_ARRAYS = ('stamps', 'position', 'yaw', 'record_starts')
+_ARRAYS = ('stamps', 'position', 'yaw', 'clearances', 'record_starts')
 
 
 def load_index(folder: Path) -> Index:
@@ -91,7 +92,10 @@ def load_index(folder: Path) -> Index:
   with np.load(folder / INDEX_FILE, allow_pickle=False) as stored:
     meta = json.loads(stored['meta'].tobytes())
     ends = np.cumsum(stored['lengths'], axis=0)[:-1]
-    columns = {name: np.split(stored[name], ends[:, int(name == 'record_starts')]) for name in _ARRAYS}
+    arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
+    if 'clearances' not in arrays:  # of a dataset of version 1.0.0
+      arrays['clearances'] = records.unknown_clearances(len(arrays['stamps']))
+    columns = {name: np.split(arrays[name], ends[:, int(name == 'record_starts')]) for name in _ARRAYS}
   clips = []
   for i, row in enumerate(meta['clips']):
     row |= {
@@ -153,6 +157,7 @@ def _clip_info(groups: list[dict[str, Any]], split: str, first_record: int) -> C
     stamps=stamps,
     position=np.concatenate([group['position'] for group in groups]),
     yaw=np.concatenate([group['yaw'] for group in groups]),
+    clearances=np.concatenate([group['clearances'] for group in groups]),
     camera=Camera.from_dict(one['camera']),
     footprint=Footprint(**one['footprint']),
     embodiment=one['embodiment'],

@@ -19,9 +19,10 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from s2e_jax.data.clips import Clip, ClipError
+from s2e_jax.structs import NUM_CLEARANCES
 
 SPLITS = ('train', 'val', 'test')
-VERSION = '1.0.0'
+VERSION = '1.1.0'
 _CLIP_ID = re.compile(r'[A-Za-z0-9._/-]+')
 
 
@@ -33,10 +34,11 @@ class KeepEncoded(tfds.decode.SkipDecoding):
     return encoded
 
 
-def features() -> tfds.features.FeaturesDict:
+def features(with_clearances: bool = True) -> tfds.features.FeaturesDict:
   """Feature spec of one record (G frames of a clip); units and frames as in `clips.Clip`.
 
   A grey JPEG stays grey: plain TFDS decoding gives [h, w] for it, the loader here always gives RGB.
+  with_clearances: records of version 1.0.0 had none; newer ones hold NaN where nobody knows them.
   """
   f = tfds.features
   double = f.Tensor(shape=(), dtype=np.float64, encoding='bytes')
@@ -71,8 +73,14 @@ def features() -> tfds.features.FeaturesDict:
         'pitch': double,
       },
       'footprint': {'length': double, 'width': double},
+      **({'clearances': f.Tensor(shape=(None, NUM_CLEARANCES), dtype=np.float32)} if with_clearances else {}),
     }
   )
+
+
+def unknown_clearances(num: int) -> np.ndarray:
+  """[num, NUM_CLEARANCES] NaN: nobody knows them."""
+  return np.full((num, NUM_CLEARANCES), np.nan, np.float32)
 
 
 def checked_frames(clip: Clip) -> None:
@@ -117,6 +125,7 @@ def encode_clip(clip: Clip, frames_per_record: int) -> Iterator[bytes]:
   serializer = ExampleSerializer(spec.get_serialized_info())
   starts = range(0, len(clip), frames_per_record)
   camera = clip.camera.to_dict()
+  clearances = unknown_clearances(len(clip)) if clip.clearances is None else clip.clearances
   for group, start in enumerate(starts):
     part = slice(start, start + frames_per_record)
     example = spec.encode_example(
@@ -138,6 +147,7 @@ def encode_clip(clip: Clip, frames_per_record: int) -> Iterator[bytes]:
         'is_metric': bool(clip.is_metric),
         'camera': camera | {'distortion': np.asarray(camera['distortion'], np.float64)},
         'footprint': {'length': clip.footprint.length, 'width': clip.footprint.width},
+        'clearances': np.asarray(clearances[part], np.float32),
       }
     )
     # TFDS's own serialize_example leaves the order of fields, so the bytes, to chance.
@@ -146,7 +156,10 @@ def encode_clip(clip: Clip, frames_per_record: int) -> Iterator[bytes]:
 
 def decode_record(record: bytes) -> dict[str, Any]:
   """One serialised record as nested plain values and arrays; 'frames' stay JPEG bytes [G]."""
-  example = features().deserialize_example_np(record, decoders={'frames': KeepEncoded()})
+  is_new = b'clearances' in record
+  example = features(is_new).deserialize_example_np(record, decoders={'frames': KeepEncoded()})
+  if not is_new:
+    example['clearances'] = unknown_clearances(len(example['stamps']))
   camera = example['camera']
   for key in ('clip_id', 'source', 'licence', 'embodiment'):
     example[key] = example[key].decode()

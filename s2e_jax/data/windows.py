@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from s2e_jax import geometry
-from s2e_jax.structs import DT, MIN_STEP_LENGTH
+from s2e_jax.structs import DT, MIN_STEP_LENGTH, NUM_CLEARANCES
 
 # Stamps jitter by rounding; a millisecond is 2 mm at 2 m/s, so an end of clip this close still counts as reached.
 _SLACK_S = 1e-3
@@ -108,17 +108,21 @@ def num_true_waypoints(stamps: np.ndarray, spec: SegmentSpec) -> np.ndarray:
 def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.random.Generator) -> dict[str, Any]:
   """Labels of the W windows whose presents are the frames `present_indices` of `clip`, in each robot's frame.
 
-  clip: anything with stamps [T] s, position [T, 2] m, yaw [T] (`Clip`, `ClipInfo`).
+  clip: anything with stamps [T] s, position [T, 2] m, yaw [T], clearances [T, S] m or None (`Clip`, `ClipInfo`).
   present_indices: [W] frame indices; -1 marks a window that does not exist.
   rng: draws goals and goal dropout, the same number of draws whatever the clip.
-  Returns goal_in_robot [W, 2], has_goal [W], waypoints_in_robot [W, H, 2], waypoint_mask [W, H], window_mask [W]
-  as in `structs.SegmentBatch`. Waypoints are interpolated between the stamped poses at exactly t0 + dt k; past the
-  end they stay at the last pose before it, masked. A goal is the own position uniformly [goal_min_s, goal_max_s]
-  ahead, or at the end of the clip if that comes sooner; there is none if the end lies within the horizon.
+  Returns goal_in_robot [W, 2], has_goal [W], waypoints_in_robot [W, H, 2], waypoint_mask [W, H], window_mask [W],
+  clearances [W, S] as in `structs.SegmentBatch`. Waypoints are interpolated between the stamped poses at exactly
+  t0 + dt k; past the end they stay at the last pose before it, masked. A goal is the own position uniformly
+  [goal_min_s, goal_max_s] ahead, or at the end of the clip if that comes sooner; there is none if the end lies
+  within the horizon.
   """
   present = np.asarray(present_indices, int)
   exists = present >= 0
   present = np.where(exists, present, present.max(initial=0))
+  clearances = np.full((len(present), NUM_CLEARANCES), np.nan, np.float32)
+  if clip.clearances is not None:
+    clearances[exists] = clip.clearances[present[exists]]
   # Only this part of the clip matters; the rest of a long one would cost time for nothing.
   stamps = np.asarray(clip.stamps, np.float64)
   reach = stamps[present.max()] + max(spec.goal_max_s, spec.horizon_s) + 2 * _SLACK_S
@@ -145,6 +149,7 @@ def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.r
     'waypoints_in_robot': waypoints.astype(np.float32),
     'waypoint_mask': waypoint_mask,
     'window_mask': exists & (waypoint_mask.sum(axis=1) >= spec.min_waypoints),
+    'clearances': clearances,
   }
 
 

@@ -41,6 +41,8 @@ class PolicyConfig:
   encoder_weights: path of the weights the encoder was imported from, '' = none.
   ram_input: residual-attention branches (S2E, arXiv:2507.22028, RAM): 'none' | 'query' (they read the queries, the
     paper's formula) | 'frozen_out' (they read the frozen cross-attention's output, the paper's figure).
+  clearance_head: a linear head, for pretraining only, tells from the newest frame's context token how far the
+    nearest thing is in each sector ahead (ours: the paper leaves auxiliary depth and occupancy heads open).
   """
 
   name: str
@@ -69,6 +71,7 @@ class PolicyConfig:
   image_mean: tuple[float, float, float] = IMAGENET_MEAN
   image_std: tuple[float, float, float] = IMAGENET_STD
   ram_input: str = 'none'
+  clearance_head: bool = False
 
   def __post_init__(self) -> None:
     """Fills the fan anchors; raises ValueError when a field breaks its rule."""
@@ -124,9 +127,11 @@ class PolicyConfig:
   def to_dict(self) -> dict[str, Any]:
     """JSON-able form, inverse of `from_dict`."""
     fields = dataclasses.asdict(self)
+    # Checkpoints older than these fields describe the same model, and resuming compares descriptions.
     if self.ram_input == 'none':
-      # Checkpoints older than the field describe the same model, and resuming compares descriptions.
       del fields['ram_input']
+    if not self.clearance_head:
+      del fields['clearance_head']
     lists = dict(anchors=[list(a) for a in self.anchors])
     return fields | lists | dict(image_mean=list(self.image_mean), image_std=list(self.image_std))
 

@@ -17,7 +17,7 @@ from s2e_jax.policy.encoders.pooling import FrameProjection
 from s2e_jax.policy.encoders.tiny import TinyEncoder
 from s2e_jax.policy.encoders.vit import VisionTransformer
 from s2e_jax.policy.heads import Heads
-from s2e_jax.structs import Observation, TrajectoryMixture
+from s2e_jax.structs import NUM_CLEARANCES, Observation, TrajectoryMixture
 from s2e_jax.trees import count_parameters
 
 
@@ -71,6 +71,9 @@ class Policy(nn.Module):
       c.num_decoder_layers, c.num_heads, c.mlp_dim, c.activation, c.anchor_self_attention, dtype, c.ram_input
     )
     self.heads = Heads(c.horizon, c.activation, dtype)
+    if c.clearance_head:
+      # log(1 m) is no bad guess of the way to the nearest thing
+      self.clearance = nn.Dense(NUM_CLEARANCES, dtype=jnp.float32)
 
   def encode_frames(self, frames: jax.Array, train: bool = False) -> jax.Array:
     """One token per frame: [*B, h, w, 3] uint8 (or the same range in float) -> [*B, D]."""
@@ -98,12 +101,22 @@ class Policy(nn.Module):
   def __call__(self, obs: Observation, train: bool = False) -> TrajectoryMixture:
     """The trajectory mixture [*B, M, ...] for observations [*B]."""
     tokens = self.encode_frames(obs.frames, train)
-    return self.decode(self.context(tokens, obs.goal_in_robot, obs.has_goal))
+    context = self.context(tokens, obs.goal_in_robot, obs.has_goal)
+    if self.is_initializing():
+      self.log_clearances(context)
+    return self.decode(context)
+
+  def log_clearances(self, context: jax.Array) -> jax.Array | None:
+    """Log metres [*B, NUM_CLEARANCES] as `SegmentBatch.clearances`, of a context; None without clearance_head."""
+    if not self.config.clearance_head:
+      return None
+    out: jax.Array = self.clearance(context[..., self.config.num_history - 1, :])
+    return out
 
   def segments(
     self, frames: jax.Array, goal_in_robot: jax.Array, has_goal: jax.Array, train: bool = False
-  ) -> TrajectoryMixture:
-    """Mixtures [B, W, M, ...] of all windows of B segments; every frame is encoded once.
+  ) -> tuple[TrajectoryMixture, jax.Array | None]:
+    """Mixtures [B, W, M, ...] and `log_clearances` of all windows of B segments; every frame is encoded once.
 
     frames: [B, F, h, w, 3] with F = W + K - 1; window w sees frames w .. w+K-1.
     goal_in_robot: [B, W, 2] metres. has_goal: [B, W] bool.
@@ -116,7 +129,8 @@ class Policy(nn.Module):
       )
     tokens = self.encode_frames(frames, train)
     windows = jnp.stack([tokens[:, k : k + num_windows] for k in range(num_history)], axis=2)
-    return self.decode(self.context(windows, goal_in_robot, has_goal))
+    context = self.context(windows, goal_in_robot, has_goal)
+    return self.decode(context), self.log_clearances(context)
 
 
 def example_observation(config: PolicyConfig, batch: int = 1) -> Observation:

@@ -25,7 +25,7 @@ from s2e_jax.worlds.expert import CAREFUL
 from s2e_jax.worlds.generate import WorldConfig, make_generator
 
 LICENCE = 'Apache-2.0 (generated)'
-_VERSION = 3  # of the generated content: raise it when the same arguments give other clips
+_VERSION = 4  # of the generated content: raise it when the same arguments give other clips
 _QUALITY = 92
 _BACKWARDS = 0.05  # m/s; demonstrations show no recovery
 _BATCH = 32  # episodes driven at once; part of the content, since it decides who drives in which world
@@ -129,6 +129,7 @@ def clips_of(drives: Drives, options: DemoOptions, look: str) -> Iterator[tuple[
         yaw=np.unwrap(drives.yaw[:length, b]),
         camera=camera_of(mounts, b, options.height, options.width),
         footprint=robot.footprint,
+        clearances=drives.clearances[:length, b],
         embodiment=f'synthetic/{robot.name}',
       ),
     )

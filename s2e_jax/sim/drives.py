@@ -17,6 +17,8 @@ from s2e_jax.scene import Scene
 from s2e_jax.sim.cameras import views_of
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import episode_key
+from s2e_jax.sim.lidar import clearances_ahead
+from s2e_jax.worlds.distance import outlines
 from s2e_jax.worlds.expert import ExpertConfig, expert_command, expert_init
 
 Array = Any  # jax.Array, or numpy.ndarray once it is on the host
@@ -43,6 +45,7 @@ class Drives:
   command: [T, B, 2] m/s, rad/s, sent at moment t. people: [T, B, N, 2] m, is_person: [T, B, N] bool.
   is_active: [T, B] bool, the episode had not ended at moment t.
   gap: [T, B] m between the robot's outline and whatever is nearest, things, people and fence alike.
+  clearances: [T, B, NUM_CLEARANCES] m as `structs.SegmentBatch`.
   reward_terms: {name: [T, B]} paid for step t. scene: [B] as it was at the start. goal: [B, 2] m.
   route: [B, L, 2] m of the reference path. has_arrived, has_collided, hit_by_robot: [B] bool. hit_kind: [B].
   """
@@ -56,6 +59,7 @@ class Drives:
   is_person: Array
   is_active: Array
   gap: Array
+  clearances: Array
   reward_terms: dict[str, Array]
   scene: Scene
   goal: Array
@@ -113,6 +117,7 @@ def make_drives(
 ) -> Callable[[jax.Array, jax.Array], Drives]:
   """A jitted function (keys [B], levels [B]) -> Drives of `num_steps` steps; one compile per B."""
   begin, step = jax.vmap(env.begin), jax.vmap(env.step)
+  ahead = jax.vmap(lambda scene, *pose: clearances_ahead(outlines(scene, env.config.robot.height), *pose))
 
   def moment(state: State) -> dict[str, jax.Array]:
     episode = state.pipeline_state
@@ -125,6 +130,7 @@ def make_drives(
       'people': people.position,
       'is_person': people.present,
       'gap': base.touch.clearance,
+      'clearances': ahead(episode.world.scene, base.position, base.yaw),
     }
 
   @jax.jit

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax.geometry import arctan2
+from s2e_jax.structs import CLEARANCE_RANGE, NUM_CLEARANCES
 from s2e_jax.worlds.distance import FAR, Outlines, outline_distances
 
 NUM_SECTORS = 16
+_AHEAD_SECTORS = 32  # of a circle, of which NUM_CLEARANCES lie ahead
 
 
 def _ray_box_distances(shape: Outlines, x: jax.Array, y: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
@@ -60,3 +62,10 @@ def sector_clearances(
   own = jnp.min(jnp.where(index[None, :] == jnp.arange(sectors)[:, None], distance, FAR), axis=-1)
   nearest = jnp.minimum(own, jnp.minimum(rays, jnp.roll(rays, -1)))
   return jnp.clip(nearest, 0.0, max_range)
+
+
+def clearances_ahead(shape: Outlines, pos: jax.Array, yaw: jax.Array) -> jax.Array:
+  """Distance [NUM_CLEARANCES] (m) to the nearest thing in sectors of 11.25 degrees ahead, from right to left."""
+  around = sector_clearances(shape, pos, yaw, CLEARANCE_RANGE, _AHEAD_SECTORS)
+  half = NUM_CLEARANCES // 2
+  return jnp.concatenate([around[-half:], around[:half]])

@@ -121,7 +121,8 @@ def policy_variables(config: ConfigDict) -> tuple[Policy, Any, Any, dict[str, An
   trained, variables, description = load_policy(config.checkpoint, config.which)
   params = dict(variables.pop('params')) if 'params' in variables else {}
   ram = config.ram_input if config.variant in RESIDUAL else 'none'
-  full: PolicyConfig = dataclasses.replace(trained.config, ram_input=ram)
+  params.pop('clearance', None)  # served pretraining
+  full: PolicyConfig = dataclasses.replace(trained.config, ram_input=ram, clearance_head=False)
   if config.variant == 'ppo_scratch':
     fresh = initial_variables(full, config.seed)
     return Policy(full), fresh.pop('params'), fresh, description

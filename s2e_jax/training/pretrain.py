@@ -32,11 +32,23 @@ LAG = 2
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
-  """The numbers of config.loss: see `mixture.pretrain_loss`."""
+  """The numbers of config.loss: see `mixture.pretrain_loss`, and `clearance_error` for clearance_weight."""
 
   assignment: str = 'pred_direction'
   score_weight: float = 1.0
   velocity_weight: float = 1.0
+  clearance_weight: float = 0.0
+
+
+def clearance_error(log_clearances: jax.Array, clearances: jax.Array) -> jax.Array:
+  """[*B] mean squared error of log distances [*B, S] over the sectors whose clearances (m) are known, else 0.
+
+  Distances below 0.1 m count as 0.1 m: the logarithm would make them all that matters.
+  """
+  is_known = jnp.isfinite(clearances)
+  target = jnp.log(jnp.maximum(jnp.where(is_known, clearances, 1.0), 0.1))
+  square = jnp.where(is_known, (log_clearances - target) ** 2, 0.0)
+  return square.sum(axis=-1) / jnp.maximum(is_known.sum(axis=-1), 1)
 
 
 def window_sums(
@@ -47,7 +59,7 @@ def window_sums(
   'count' is the number of these windows; sums are scalars except 'mode_used' [M].
   """
   collections_ = [name for name in variables if name != 'params'] if train else []
-  prediction, model_state = policy.apply(
+  (prediction, log_clearances), model_state = policy.apply(
     variables, batch.frames, batch.goal_in_robot, batch.has_goal, train, method='segments', mutable=collections_
   )
   values = mixture.pretrain_loss(
@@ -59,6 +71,9 @@ def window_sums(
     options.score_weight,
     options.velocity_weight,
   )
+  if log_clearances is not None:
+    values['clearance'] = clearance_error(log_clearances, batch.clearances)
+    values['loss'] = values['loss'] + options.clearance_weight * values['clearance']
   mask = batch.window_mask
   sums = {
     k: jnp.where(mask.reshape(mask.shape + (1,) * (v.ndim - 2)), v, 0.0).sum((0, 1)) for k, v in values.items()

@@ -75,8 +75,9 @@ def a_segment(seed, spec=SegmentSpec(2, 3, goal_dropout=0.3)):
   t = np.arange(50) / 4
   yaw = np.cumsum(rng.normal(0, 0.2, 50))
   position = np.cumsum(0.2 * np.stack([np.cos(yaw), np.sin(yaw)], axis=1), axis=0)
-  clip = dataclasses.make_dataclass('Drive', ['stamps', 'position', 'yaw'])(t, position, yaw)
-  mirrored = dataclasses.replace(clip, position=position * [1, -1], yaw=-yaw)
+  ways = rng.uniform(0, 10, (50, 8)).astype(np.float32)
+  clip = dataclasses.make_dataclass('Drive', ['stamps', 'position', 'yaw', 'clearances'])(t, position, yaw, ways)
+  mirrored = dataclasses.replace(clip, position=position * [1, -1], yaw=-yaw, clearances=ways[:, ::-1])
   frames = pictures(seed, (spec.num_frames, 5, 8, 3))
   present = [4, 40, -1]
   draw = lambda of: windows.segment_labels(of, present, spec, np.random.default_rng(seed)) | {'frames': frames}

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2e_jax.data import index as index_lib
-from s2e_jax.data import staging
+from s2e_jax.data import records, staging
 from s2e_jax.data import writer as writer_lib
-from s2e_jax.data.clips import ClipError, Skip
+from s2e_jax.data.clips import ClipError, Skip, checked_clip
 from s2e_jax.data.dataset import DatasetWriter, fold_split, open_dataset
+from s2e_jax.structs import NUM_CLEARANCES
 
 
 def contents(folder):
@@ -209,6 +210,41 @@ def test_order_of_conversion_does_not_matter(tmp_path, make_clip):
   for clip in clips[:3] + [dataclasses.replace(clips[3], yaw=clips[3].yaw + 1e-6)]:
     writer.add(clip, 'train')
   assert writer.finish().content_hash != open_dataset(tmp_path / 'x').content_hash
+
+
+def test_clearances_come_back_and_are_unknown_where_there_are_none(tmp_path, make_clip):
+  known = np.random.default_rng(0).uniform(0, 10, (20, NUM_CLEARANCES)).astype(np.float32)
+  writer = DatasetWriter(tmp_path / 'set', 'set', frames_per_record=8)
+  writer.add(dataclasses.replace(make_clip('a', 20), clearances=known), 'train')
+  writer.add(make_clip('b', 9), 'train')
+  writer.finish()
+  for _ in range(2):  # from the index, and from the records when there is none
+    one, other = open_dataset(tmp_path / 'set').clips
+    np.testing.assert_array_equal(one.clearances, known)
+    assert other.clearances.shape == (9, NUM_CLEARANCES) and np.isnan(other.clearances).all()
+    (tmp_path / 'set' / 'index.npz').unlink()
+
+
+def test_records_of_the_first_version_are_read(make_clip, monkeypatch):
+  clip = make_clip('a', 5)
+  old = records.features(with_clearances=False)
+  encode = old.encode_example
+  monkeypatch.setattr(records, 'features', lambda with_clearances=True: old)
+  monkeypatch.setattr(old, 'encode_example', lambda e: encode({k: v for k, v in e.items() if k != 'clearances'}))
+  (record,) = records.encode_clip(clip, 8)
+  monkeypatch.undo()
+  assert b'clearances' not in record
+  found = records.decode_record(record)
+  assert found['clearances'].shape == (5, NUM_CLEARANCES) and np.isnan(found['clearances']).all()
+  np.testing.assert_allclose(found['yaw'], clip.yaw, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'value'), [((20, 3), 1.0), ((19, NUM_CLEARANCES), 1.0), ((20, NUM_CLEARANCES), -1.0)]
+)
+def test_bad_clearances_are_named(make_clip, shape, value):
+  with pytest.raises(ClipError, match=r'must be .20, 8. metres and not negative'):
+    checked_clip(dataclasses.replace(make_clip('a', 20), clearances=np.full(shape, value)))
 
 
 def test_full_disk_while_adding_keeps_what_was_there(tmp_path, make_clip, monkeypatch):

@@ -57,6 +57,7 @@ def test_batches_have_the_agreed_shapes_and_types(small_dataset):
     'waypoints_in_robot': ((5, 4, 10, 2), 'float32'),
     'waypoint_mask': ((5, 4, 10), 'bool'),
     'window_mask': ((5, 4), 'bool'),
+    'clearances': ((5, 4, 8), 'float32'),
   }
   assert all(type(leaf) is np.ndarray for leaf in leaves(batch).values())
 

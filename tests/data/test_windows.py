@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from s2e_jax.data import windows
 from s2e_jax.data.windows import SegmentSpec
+from s2e_jax.structs import NUM_CLEARANCES
 
 SPEC = SegmentSpec(num_history=3, num_windows=4, goal_dropout=0.3)
 
@@ -23,6 +24,7 @@ class Drive:
   stamps: np.ndarray
   position: np.ndarray
   yaw: np.ndarray
+  clearances: np.ndarray | None = None
 
 
 def random_drive(seed, num_frames=60, rate=4.0, jitter=0.2):
@@ -66,8 +68,17 @@ def test_labels_equal_the_slow_twin(seed):
     assert labels['window_mask'][w] == (sum(mask) >= 3)
   assert {k: v.dtype.name for k, v in labels.items()} == {
     'goal_in_robot': 'float32', 'has_goal': 'bool', 'waypoints_in_robot': 'float32', 'waypoint_mask': 'bool',
-    'window_mask': 'bool',
+    'window_mask': 'bool', 'clearances': 'float32',
   }  # fmt: skip
+  assert np.isnan(labels['clearances']).all()
+
+
+def test_clearances_are_those_of_the_present_and_unknown_where_there_is_no_window():
+  known = np.random.default_rng(1).uniform(0, 10, (60, NUM_CLEARANCES)).astype(np.float32)
+  drive = dataclasses.replace(random_drive(0), clearances=known)
+  labels = windows.segment_labels(drive, [7, -1, 30], SPEC, np.random.default_rng(0))
+  np.testing.assert_array_equal(labels['clearances'][[0, 2]], known[[7, 30]])
+  assert np.isnan(labels['clearances'][1]).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,6 +165,7 @@ def test_windows_that_do_not_exist_are_masked_and_finite():
   np.testing.assert_array_equal(labels['window_mask'], [False, True, False, False])
   np.testing.assert_array_equal(labels['waypoint_mask'].any(1), [False, True, False, False])
   assert not labels['has_goal'][[0, 2, 3]].any()
+  assert np.isnan(labels.pop('clearances')).all()  # nobody knows them here
   assert all(np.isfinite(label).all() for label in labels.values())
 
 

@@ -104,7 +104,7 @@ def test_segments_equal_windows_encoded_one_by_one(tiny):
   rng = np.random.default_rng(3)
   frames = jnp.asarray(rng.integers(0, 256, (b, w + k - 1, 32, 48, 3)), jnp.uint8)
   goal, has_goal = jnp.asarray(rng.normal(size=(b, w, 2)), jnp.float32), jnp.asarray(rng.random((b, w)) < 0.5)
-  got = run(policy, variables, frames, goal, has_goal, method='segments')
+  got = run(policy, variables, frames, goal, has_goal, method='segments')[0]
   for i in range(w):
     one = run(policy, variables, Observation(frames[:, i : i + k], goal[:, i], has_goal[:, i]))
     for a, c in zip(jax.tree.leaves(jax.tree.map(lambda x, i=i: x[:, i], got)), jax.tree.leaves(one), strict=True):

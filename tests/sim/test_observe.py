@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from s2e_jax.scene import SLOTS, street_heading, to_street, to_world
 from s2e_jax.sim import observe
-from s2e_jax.sim.lidar import NUM_SECTORS, ray_distances, sector_clearances
+from s2e_jax.sim.lidar import NUM_SECTORS, clearances_ahead, ray_distances, sector_clearances
 from s2e_jax.sim.observe import (
   LAYOUT,
   STATE_SIZE,
@@ -65,6 +67,19 @@ def test_rays_agree_with_marching(pos):
   angles = np.linspace(-3.0, 3.2, 37)
   ours = np.asarray(rays(shape, jnp.array(pos), jnp.asarray(angles, jnp.float32))).min(-1)
   np.testing.assert_allclose(ours, brute_rays(shape, pos, angles), atol=2e-3)
+
+
+def test_clearances_ahead_run_from_right_to_left():
+  scene = builders.with_cylinder(builders.empty_scene(), 0, 4.0, -1.6, 0.3, 1.0)  # 22 degrees to the right
+  scene = builders.with_cylinder(scene, 1, 2.0, 1.8, 0.3, 1.0)  # 42 degrees to the left
+  scene = builders.with_cylinder(scene, 2, -1.0, 0.0, 0.3, 1.0)  # behind
+  found = np.asarray(clearances_ahead(outlines(scene), jnp.zeros(2), jnp.float32(0.0)))
+  near = math.hypot(4.0, 1.6) - 0.3, math.hypot(2.0, 1.8) - 0.3
+  assert found[7] == pytest.approx(near[1], abs=1e-4)
+  assert min(found[1:3]) == pytest.approx(near[0], abs=1e-2)
+  np.testing.assert_array_equal(found[3:6], 10.0)
+  turned = np.asarray(clearances_ahead(outlines(scene), jnp.zeros(2), jnp.float32(np.pi)))
+  assert min(turned[3:5]) == pytest.approx(0.7, abs=1e-4)
 
 
 @pytest.mark.parametrize('yaw', [0.0, 0.3, -2.9])

@@ -11,7 +11,7 @@ import pytest
 from s2e_jax import mixture
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy, example_observation
-from s2e_jax.structs import SegmentBatch
+from s2e_jax.structs import NUM_CLEARANCES, SegmentBatch
 from s2e_jax.training import optim, parallel, pretrain
 
 OPTIONS = pretrain.LossOptions()
@@ -39,6 +39,7 @@ def random_batch(policy, seed, num_segments=16, num_windows=5):
     waypoints_in_robot=np.where(window_mask[..., None, None], np.cumsum(steps, axis=2), np.nan).astype(np.float32),
     waypoint_mask=(np.arange(h) < rng.integers(5, h + 1, (b, w, 1))),
     window_mask=window_mask,
+    clearances=np.where(rng.uniform(size=(b, w, NUM_CLEARANCES)) < 0.7, 3.0, np.nan).astype(np.float32),
   )
 
 
@@ -111,7 +112,7 @@ def test_the_loss_is_the_mean_over_all_valid_windows_and_the_gradient_is_of_that
   def plain(params):  # window by window, in Python
     prediction = policy.apply(
       {'params': params}, batch.frames, batch.goal_in_robot, batch.has_goal, method='segments'
-    )
+    )[0]
     losses = []
     for at in np.argwhere(batch.window_mask):
       window, waypoints, mask = jax.tree.map(
@@ -185,6 +186,22 @@ def test_the_encoder_learns_at_its_own_rate(shared):
   for group in plain:
     if group != 'encoder':
       jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-7), plain[group], slow[group])
+
+
+def test_the_clearance_head_learns_what_the_data_know_and_nothing_else():
+  policy = small_policy(clearance_head=True)
+  batch = random_batch(policy, 3)
+  variables = policy.init(jax.random.key(0), example_observation(policy.config))
+  weighted = pretrain.LossOptions(clearance_weight=2.0)
+  sums, plain = (pretrain.window_sums(policy, o, variables, batch, train=True)[0] for o in (weighted, OPTIONS))
+  np.testing.assert_allclose(sums['loss'], plain['loss'] + 2.0 * sums['clearance'], rtol=1e-5)
+
+  # by hand: the mean over known sectors of squared errors of logarithms
+  told = jnp.log(jnp.array([[1.0, 2.0, 4.0], [1.0, 1.0, 1.0]]))
+  known = jnp.array([[2.0, jnp.nan, 4.0], [jnp.nan] * 3])
+  np.testing.assert_allclose(pretrain.clearance_error(told, known), [np.log(2.0) ** 2 / 2, 0.0], rtol=1e-6)
+  gradient = jax.grad(lambda t: pretrain.clearance_error(t, known).sum())(told)
+  assert np.isfinite(gradient).all() and gradient[0, 1] == 0 and gradient[0, 0] != 0
 
 
 def test_an_interval_averages_over_windows_and_leaves_bad_steps_out():
