@@ -71,7 +71,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.ppo.target_kl = 0.01  # the learning rate follows it; 0 = a fixed rate
   config.ppo.rate_factor = 1.5
   config.ppo.rate_range = (1e-5, 1e-3)  # at 1e-2 a run of s2e_tiny lost its policy after 400,000 steps
-  config.ppo.chunk = 0  # samples whose gradient is taken at once; 0 = a whole minibatch
+  # Samples whose gradient is taken at once: -1 = what suits the backend (a few on CPUs, whose cache then holds
+  # them), 0 = a whole minibatch.
+  config.ppo.chunk = -1
 
   config.optim = ConfigDict()
   config.optim.learning_rate = 1e-4  # to start with; supervised variants keep it

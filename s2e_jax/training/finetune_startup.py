@@ -34,6 +34,7 @@ from s2e_jax.training.rollout import Roller, statistics
 
 # Variants whose image encoder and self-attention never change: the rollout keeps context tokens.
 FROZEN_TRUNK = ('ram', 'decoder_ft', 'sft', 'dagger')
+_CPU_CHUNK = 128
 RESIDUAL = ('ram', 'sft', 'dagger')  # variants that train the residual branches and nothing else
 
 
@@ -76,7 +77,9 @@ def check(config: ConfigDict) -> None:
       f'config.ppo.num_minibatches={config.ppo.num_minibatches} must divide the {what} of each of the '
       f'{jax.device_count()} devices; choose a divisor of {num}'
     )
-  if config.ppo.chunk and num // config.ppo.num_minibatches % config.ppo.chunk:
+  if config.ppo.chunk < -1:
+    raise ValueError(f'config.ppo.chunk={config.ppo.chunk} must be a number of samples, 0 (all) or -1 (automatic)')
+  if config.ppo.chunk > 0 and num // config.ppo.num_minibatches % config.ppo.chunk:
     raise ValueError(
       f'config.ppo.chunk={config.ppo.chunk} must divide the {num // config.ppo.num_minibatches} samples of a '
       'minibatch on one device; 0 takes them all at once'
@@ -99,17 +102,34 @@ def check(config: ConfigDict) -> None:
     raise ValueError(f'config.controller.lookahead={config.controller.lookahead} must be at least 1 waypoint')
 
 
+def chunk_size(config: ConfigDict) -> int:
+  """config.ppo.chunk, or what suits the backend: a few policy steps at once on CPUs, else a whole minibatch.
+
+  Where the trunk trains, a sample is an environment with all its steps.
+  """
+  chunk: int = config.ppo.chunk
+  if chunk != -1:
+    return chunk
+  if jax.default_backend() != 'cpu':
+    return 0
+  share = config.num_envs // jax.device_count()
+  keeps_context = config.variant in FROZEN_TRUNK
+  num = share * (config.ppo.horizon if keeps_context else 1) // config.ppo.num_minibatches
+  most = _CPU_CHUNK if keeps_context else max(1, _CPU_CHUNK // config.ppo.horizon)
+  return max(size for size in range(1, min(most, max(num, 1)) + 1) if num % size == 0)
+
+
 def ppo_options(config: ConfigDict) -> PPOOptions:
   """The numbers of config.ppo but the horizon."""
   fields = config.ppo.to_dict()
   fields.pop('horizon')
-  return PPOOptions(**fields | {'rate_range': tuple(fields['rate_range'])})
+  return PPOOptions(**fields | {'rate_range': tuple(fields['rate_range']), 'chunk': chunk_size(config)})
 
 
 def imitation_options(config: ConfigDict) -> ImitationOptions:
   """The numbers of config.imitation, and of config.ppo what supervised variants share with PPO."""
   fields = config.imitation.to_dict()
-  shared = {name: config.ppo[name] for name in ('num_epochs', 'num_minibatches', 'chunk')}
+  shared = {name: config.ppo[name] for name in ('num_epochs', 'num_minibatches')} | {'chunk': chunk_size(config)}
   return ImitationOptions(**fields | shared | {'std': tuple(fields['std'])})
 
 

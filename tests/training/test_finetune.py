@@ -10,7 +10,7 @@ from configs import finetune as finetune_config
 from s2e_jax.policy.residual import strip_residual
 from s2e_jax.robots import ROBOTS
 from s2e_jax.store.metrics import read_records
-from s2e_jax.training import finetune, pretrain
+from s2e_jax.training import finetune, finetune_startup, pretrain
 from s2e_jax.training.optim import NonFiniteError
 from s2e_jax.training.restore import load_policy
 from tests.training.toy_world import ToyBatch, toy_expert
@@ -259,6 +259,22 @@ BAD = {
   'imitation.expert_share': (1.5, 'imitation.expert_share=1.5'),
   'controller.lookahead': (0, 'config.controller.lookahead=0'),
 }
+
+
+@pytest.mark.parametrize(
+  ('variant', 'envs', 'horizon', 'chunk', 'expected'),
+  [
+    ('ram', 2048, 32, -1, 128),  # 256 environments a device, 2,048 samples in a minibatch
+    ('ram', 24, 6, -1, 9),  # 3 environments a device: 9 samples
+    ('ram', 2048, 32, 0, 0),
+    ('ram', 2048, 32, 64, 64),
+    ('ppo_full', 2048, 32, -1, 4),  # environments: 4 of them hold 128 steps
+  ],
+)
+def test_the_chunk_suits_the_backend_and_divides_a_minibatch(variant, envs, horizon, chunk, expected):
+  config = config_of('x', variant=variant, num_envs=envs, **{'ppo.horizon': horizon, 'ppo.chunk': chunk})
+  config.ppo.num_minibatches = 2 if horizon == 6 else 4
+  assert finetune_startup.chunk_size(config) == expected
 
 
 @pytest.mark.parametrize('leaf', BAD)
