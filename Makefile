@@ -1,5 +1,5 @@
 # Two commands set up everything on a machine that has Python >= 3.11 and make:
-#   make demo   the whole job on the embedded default: data -> pretraining -> evaluation, table and pictures
+#   make demo   the whole method on the embedded default: drives -> pretraining -> PPO -> judging, with films
 #   make test   the tests (fast ones; `make test-all` adds the slow ones)
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
   if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \

@@ -27,6 +27,11 @@ _RL_STEPS = flags.DEFINE_integer('rl_steps', 150_000, 'Policy steps of PPO.')
 _EPISODES = flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
 
 
+def shipped() -> dict[str, Path]:
+  """The checkpoints that come with the project, by name."""
+  return {path.name: path for path in sorted(SHIPPED.glob('shipped_*'))}
+
+
 def stages(
   out: Path, clips: int, looks: str, steps: int, rl_steps: int, episodes: int
 ) -> list[tuple[str, list[str]]]:
@@ -37,7 +42,6 @@ def stages(
   generate = [*python, 's2e_jax.demos', f'--dst={data}', f'--clips={clips}', f'--looks={looks}', '--slots=small']
   # A finished dataset is never written over; a killed generation goes on by itself.
   first = [] if (data / 'dataset_info.json').exists() else [('Drive through simulated streets', generate)]
-  shipped = sorted(str(path) for path in SHIPPED.glob('shipped_*'))
   pretrain = [f'--config=configs/pretrain.py:data={data},steps={steps}', f'--workdir={bc}']
   look = ['--config=configs/openloop.py', f'--checkpoint={bc}', f'--out={out / "openloop"}']
   finetune = [
@@ -48,7 +52,7 @@ def stages(
   judge = [
     f'--config=configs/closedloop.py:look=B,split=test,episodes={episodes}',
     "--config.baselines=('straight_to_goal',)",
-    f'--checkpoint={",".join([str(bc), str(full), *shipped])}',
+    f'--checkpoint={",".join(map(str, [bc, full, *shipped().values()]))}',
     f'--out={out / "closedloop"}',
   ]
   return [

@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from s2e_jax.compilation import set_up_compilation
+from s2e_jax.compilation import set_up_compilation, use_cpu_devices
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.training import parallel, pretrain
 
@@ -47,6 +47,8 @@ def main(argv: list[str]) -> None:
   set_up_compilation()
   if options.distributed:
     parallel.initialise_distributed()
+  elif config.kind == 'finetune':
+    use_cpu_devices(config.num_envs)
   RUNS[config.kind](config, options.workdir)
 
 

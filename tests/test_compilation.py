@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from s2e_jax import compilation
 from s2e_jax.compilation import use_wide_vectors
 
 
@@ -46,6 +47,22 @@ def test_importing_a_command_starts_no_backend(command):
   assert done.stdout.splitlines()[-1] == 'False'
 
 
+@pytest.mark.parametrize(
+  ('cores', 'items', 'expected'), [(2, 256, 2), (16, 256, 4), (3, 256, 2), (3, 192, 3), (1, 256, 1), (8, 8, 1)]
+)
+def test_every_core_is_a_device_if_all_get_enough(monkeypatch, cores, items, expected):
+  asked = {}
+  monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
+  monkeypatch.setattr(compilation.os, 'sched_getaffinity', lambda pid: set(range(cores)), raising=False)
+  monkeypatch.setattr(compilation.jax.config, 'update', asked.__setitem__)
+  compilation.use_cpu_devices(items)
+  assert asked.get('jax_num_cpu_devices', 1) == expected
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '5')
+  asked.clear()
+  compilation.use_cpu_devices(items)
+  assert not asked
+
+
 def test_this_xla_knows_the_flag():
   code = 'from s2e_jax import compilation as c; c.use_wide_vectors(); import jax; print(jax.numpy.ones(3).sum())'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
@@ -53,6 +70,7 @@ def test_this_xla_knows_the_flag():
 
 
 WIDE = """
+from s2e_jax import compilation
 from s2e_jax.compilation import use_wide_vectors
 use_wide_vectors()
 import jax, jax.numpy as jnp, numpy as np, scipy.special as sp

@@ -1,4 +1,8 @@
-"""PPO benchmarks: whole iterations of the residual branches, with cached context and without."""
+"""PPO benchmarks: whole iterations of the residual branches, with cached context and without.
+
+Both use every JAX device there is; as the command for finetuning does, run them with a device per CPU core:
+JAX_NUM_CPU_DEVICES=2 python -m experiments.bench --only=ppo_steps_per_s,ppo_cached_vs_naive.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +63,13 @@ def make_iteration(epochs: int, is_naive: bool, chunk: int = 128) -> Callable[[]
   """A function that does one iteration, rollout and epochs, and keeps its state for the next."""
   agent, optimizer, labels, learner = _agent()
   options = PPOOptions(num_epochs=epochs, chunk=chunk)
-  batch = make_batch(ENVS)
+  devices = jax.local_devices()
+  batch = make_batch(ENVS // len(devices))
   roller = Roller(batch, agent, HORIZON, keeps_frames=is_naive)
-  pmap = functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=jax.devices()[:1])
-  first = lambda tree: pmap(lambda x: x)(jax.tree.map(lambda x: x[None], tree))
-  state = [first(learner), first(first_actor(batch, agent, jax.random.key(2), is_naive))]
+  pmap = functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=devices)
+  placed = lambda trees: pmap(lambda x: x)(jax.tree.map(lambda *x: jnp.stack(x), *trees))
+  actors = [first_actor(batch, agent, jax.random.key(2 + i), is_naive) for i in range(len(devices))]
+  state = [placed([learner] * len(devices)), placed(actors)]
   roll_out = pmap(lambda learner, actor: roller.roll_out(learner.params, {}, actor, learner.privileged_stats)[:2])
 
   def learn(learner: Learner, rollout: Any) -> Learner:

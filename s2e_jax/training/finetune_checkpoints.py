@@ -57,7 +57,8 @@ class FinetuneCheckpoints:
     devices = stored['devices']['count']
     if devices != jax.device_count():
       raise MismatchError(
-        f'{where} holds the environments of {devices} devices, here are {jax.device_count()}; resume on as many'
+        f'{where} holds the environments of {devices} devices, here are {jax.device_count()}; resume on as many '
+        f'(on CPUs: JAX_NUM_CPU_DEVICES={devices})'
       )
     like = jax.eval_shape(lambda: self._items(learner, actors))
     like[ACTORS] = jax.tree.map(

@@ -1,27 +1,40 @@
-"""The demo of the README runs from nothing, and again on what it has left."""
+"""The demo of the README runs from nothing to films, and goes on with what it has left."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from experiments import demo
+
 
 @pytest.mark.process
-def test_the_demo_ends_with_a_table_and_pictures_and_can_be_run_again(repo, tmp_path):
+def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path):
   out = tmp_path / 'demo'
   # Look B has one camera; of three drives in look A the one that is held out may be seen from elsewhere.
-  command = [sys.executable, '-m', 'experiments.demo', f'--out={out}', '--steps=4', '--clips=3', '--looks=B']
-  outputs = []
-  for _ in range(2):
-    done = subprocess.run(
-      command, cwd=repo, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    outputs.append(done.stdout)
-  for text in outputs:
-    assert text.count('| constant_velocity |') == 1 and 'Synthetic data' in text
-    pictures = [line for line in text.splitlines() if line.endswith('.png')]
-    assert len(pictures) > 3 and all((repo / picture).exists() for picture in pictures)
-  assert '[1/4] Drive' in outputs[0] and '[1/3] Look' in outputs[1]
-  assert 'Synthetic data: these figures show' in (out / 'eval' / 'table.md').read_text()
+  small = ['--clips=3', '--looks=B', '--steps=4', '--rl_steps=1', '--episodes=2']
+  done = subprocess.run(
+    [sys.executable, '-m', 'experiments.demo', f'--out={out}', *small],
+    cwd=repo, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True, timeout=1200,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+  assert '[1/6] Drive' in done.stdout and done.stdout.count('| constant_velocity |') == 1
+  results = json.loads((out / 'closedloop' / 'results.json').read_text())
+  assert list(results['policies'])[:2] == ['bc', 'full'] and 'straight_to_goal' in results['policies']
+  assert set(demo.shipped()) <= set(results['policies'])
+  assert (out / 'closedloop' / 'table.md').read_text() in done.stdout
+  shown = [line for line in done.stdout.splitlines() if line.endswith(('.png', '.mp4'))]
+  for name in ('curves.png', 'before_and_after.mp4', 'side_by_side.mp4', 'contact_sheet.png'):
+    assert any(line.endswith(name) for line in shown), name
+  assert all((repo / picture).stat().st_size > 1000 for picture in shown)
+  assert 'Synthetic data: these figures show' in (out / 'openloop' / 'table.md').read_text()
+
+
+def test_data_that_are_there_are_kept(tmp_path):
+  fresh = demo.stages(tmp_path, 3, 'B', 4, 1, 2)
+  (tmp_path / 'data').mkdir()
+  (tmp_path / 'data' / 'dataset_info.json').write_text('{}')
+  again = demo.stages(tmp_path, 3, 'B', 4, 1, 2)
+  assert again == fresh[1:] and 's2e_jax.demos' in fresh[0][1]
