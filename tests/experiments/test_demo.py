@@ -11,6 +11,7 @@ from experiments import demo
 
 
 @pytest.mark.process
+@pytest.mark.timeout(1500)
 def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path):
   out = tmp_path / 'demo'
   # Look B has one camera; of three drives in look A the one that is held out may be seen from elsewhere.
