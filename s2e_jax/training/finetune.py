@@ -253,7 +253,8 @@ def _rolled_back(
       'optim.learning_rate or raise ppo.entropy_weight'
     )
   learner, actors, restored = store.restore_or(setup.learner, actors)
-  rate = variants.learning_rate_of(learner.opt_state) / 2**rollbacks
+  # a checkpoint from after an earlier rollback holds a rate that was halved then
+  rate = variants.learning_rate_of(learner.opt_state) / 2 ** (rollbacks - restored.rollbacks)
   learner = dataclasses.replace(
     learner, opt_state=variants.with_learning_rate(learner.opt_state, jnp.asarray(rate))
   )
