@@ -42,7 +42,7 @@ class Clip:
   is_rate_assumed: the source has no time stamps; they come from a nominal rate.
   is_metric: positions are known to be in metres.
   clearances: [T, NUM_CLEARANCES] float32 metres to the nearest thing in each sector ahead, see `SegmentBatch`;
-    None where nobody knows.
+    NaN where nobody knows, or None.
   embodiment: e.g. 'wheeled', 'quadruped', 'car', 'handheld', 'synthetic'.
   """
 
@@ -96,11 +96,11 @@ def checked_clip(clip: Clip, min_frames: int = 2) -> Clip:
   clearances = clip.clearances
   if clearances is not None:
     clearances = np.asarray(clearances, np.float32)
-    if clearances.shape != (t, NUM_CLEARANCES) or not (clearances >= 0).all():
+    if clearances.shape != (t, NUM_CLEARANCES) or (clearances < 0).any():
       raise ClipError(
         'bad_clearances',
-        f'{where}: clearances {clearances.shape} must be ({t}, {NUM_CLEARANCES}) metres and not negative; leave '
-        'them out (None) where they are not known',
+        f'{where}: clearances {clearances.shape} must be ({t}, {NUM_CLEARANCES}) metres and not negative; NaN '
+        'where they are not known',
       )
   shift = position[0].copy()
   return dataclasses.replace(

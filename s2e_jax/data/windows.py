@@ -108,7 +108,7 @@ def num_true_waypoints(stamps: np.ndarray, spec: SegmentSpec) -> np.ndarray:
 def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.random.Generator) -> dict[str, Any]:
   """Labels of the W windows whose presents are the frames `present_indices` of `clip`, in each robot's frame.
 
-  clip: anything with stamps [T] s, position [T, 2] m, yaw [T], clearances [T, S] m or None (`Clip`, `ClipInfo`).
+  clip: anything with stamps [T] s, position [T, 2] m, yaw [T], maybe clearances [T, S] m (`Clip`, `ClipInfo`).
   present_indices: [W] frame indices; -1 marks a window that does not exist.
   rng: draws goals and goal dropout, the same number of draws whatever the clip.
   Returns goal_in_robot [W, 2], has_goal [W], waypoints_in_robot [W, H, 2], waypoint_mask [W, H], window_mask [W],
@@ -121,8 +121,9 @@ def segment_labels(clip: Any, present_indices: Any, spec: SegmentSpec, rng: np.r
   exists = present >= 0
   present = np.where(exists, present, present.max(initial=0))
   clearances = np.full((len(present), NUM_CLEARANCES), np.nan, np.float32)
-  if clip.clearances is not None:
-    clearances[exists] = clip.clearances[present[exists]]
+  known = getattr(clip, 'clearances', None)
+  if known is not None:
+    clearances[exists] = known[present[exists]]
   # Only this part of the clip matters; the rest of a long one would cost time for nothing.
   stamps = np.asarray(clip.stamps, np.float64)
   reach = stamps[present.max()] + max(spec.goal_max_s, spec.horizon_s) + 2 * _SLACK_S

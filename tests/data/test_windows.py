@@ -24,7 +24,6 @@ class Drive:
   stamps: np.ndarray
   position: np.ndarray
   yaw: np.ndarray
-  clearances: np.ndarray | None = None
 
 
 def random_drive(seed, num_frames=60, rate=4.0, jitter=0.2):
@@ -75,7 +74,8 @@ def test_labels_equal_the_slow_twin(seed):
 
 def test_clearances_are_those_of_the_present_and_unknown_where_there_is_no_window():
   known = np.random.default_rng(1).uniform(0, 10, (60, NUM_CLEARANCES)).astype(np.float32)
-  drive = dataclasses.replace(random_drive(0), clearances=known)
+  drive = random_drive(0)
+  drive.clearances = known
   labels = windows.segment_labels(drive, [7, -1, 30], SPEC, np.random.default_rng(0))
   np.testing.assert_array_equal(labels['clearances'][[0, 2]], known[[7, 30]])
   assert np.isnan(labels['clearances'][1]).all()
