@@ -19,13 +19,6 @@ from absl import app, flags
 
 SHIPPED = Path(__file__).resolve().parent / 'shipped'
 
-_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder for data, runs, evaluations and pictures.')
-_CLIPS = flags.DEFINE_integer('clips', 160, 'Expert drives.')
-_LOOKS = flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
-_STEPS = flags.DEFINE_integer('steps', 1200, 'Training steps on the drives.')
-_RL_STEPS = flags.DEFINE_integer('rl_steps', 150_000, 'Policy steps of PPO.')
-_EPISODES = flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
-
 
 def shipped() -> dict[str, Path]:
   """The checkpoints that come with the project, by name."""
@@ -69,10 +62,11 @@ def main(argv: list[str]) -> None:
   """Runs the stages and ends with the table and the paths of what is to be looked at."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
-  out = Path(_OUT.value)
+  given = flags.FLAGS
+  out = Path(given.out)
   out.mkdir(parents=True, exist_ok=True)
   begin = time.monotonic()
-  plan = stages(out, _CLIPS.value, _LOOKS.value, _STEPS.value, _RL_STEPS.value, _EPISODES.value)
+  plan = stages(out, given.clips, given.looks, given.steps, given.rl_steps, given.episodes)
   for i, (title, command) in enumerate(plan):
     shown = ' '.join(shlex.quote(word) for word in ['python', *command[1:]])
     minutes = (time.monotonic() - begin) / 60
@@ -86,4 +80,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  flags.DEFINE_string('out', 'runs/demo', 'Folder for data, runs, evaluations and pictures.')
+  flags.DEFINE_integer('clips', 160, 'Expert drives.')
+  flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
+  flags.DEFINE_integer('steps', 1200, 'Training steps on the drives.')
+  flags.DEFINE_integer('rl_steps', 150_000, 'Policy steps of PPO.')
+  flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
   app.run(main)

@@ -262,6 +262,7 @@ def test_a_policy_is_loaded_from_a_run_a_folder_or_a_checkpoint(whole_run):
       'anchors',
       'decoder',
       'heads',
+      'clearance',
     }
   stored = CheckpointStore(whole_run / 'best', read_only=True).load(best, 'policy')['policy']
   jax.tree.map(np.testing.assert_array_equal, variables, stored)
