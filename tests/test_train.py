@@ -18,7 +18,7 @@ from s2e_jax.training.restore import load_policy
 SIZES = [f'--{name}={value}' for name, value in kill_resume.SIZES.items()]
 
 
-def train(*words, cwd, env=None, timeout=300):
+def train(*words, cwd, env=None, timeout=900):
   command = [sys.executable, '-m', 's2e_jax.train', *map(str, words)]
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'} | (env or {})
   return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
@@ -50,6 +50,7 @@ def test_a_typo_is_named_and_nothing_is_trained(repo, tmp_path, words, message):
 
 
 @pytest.mark.process
+@pytest.mark.timeout(1200)  # compiles the planner's drives where nothing has done so before
 def test_the_embedded_default_trains_is_labelled_synthetic_and_can_be_used(repo, tmp_path):
   workdir = tmp_path / 'run'
   words = [
