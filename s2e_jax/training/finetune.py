@@ -171,7 +171,7 @@ def _run(config: ConfigDict, workdir: Path) -> None:
     if is_fresh:
       store.save(learner, actors, counters)  # what a rollback in the first interval goes back to
     if counters.iteration == 0:
-      _hold_trial(trials, setup, store, writer, learner, 0, last)
+      _hold_trial(trials, setup, store, writer, learner, counters, last)
       progress = Progress(0, last, per_iteration)
     while counters.iteration < last and not stop:
       times = [time.perf_counter()]
@@ -205,7 +205,7 @@ def _run(config: ConfigDict, workdir: Path) -> None:
         writer.write(counters.iteration, values | timing | {'policy_steps': counters.iteration * per_iteration})
         _log(counters.iteration * per_iteration, last * per_iteration, values, timing)
       begin = time.perf_counter()
-      _hold_trial(trials, setup, store, writer, learner, counters.iteration, last)
+      _hold_trial(trials, setup, store, writer, learner, counters, last)
       progress.paused(time.perf_counter() - begin)
       if counters.iteration % cfg.checkpoint_every == 0 or done:
         begin = time.perf_counter()
@@ -230,16 +230,16 @@ def _hold_trial(
   store: FinetuneCheckpoints,
   writer: MetricsWriter,
   learner: Learner,
-  iteration: int,
+  counters: Counters,
   last: int,
 ) -> None:
   """Judges the policy of a replicated learner if it is time, alike in every process, and keeps the best."""
-  if not trials.is_due(iteration, last):
+  if not trials.is_due(counters.iteration, last):
     return
   variables = {'params': parallel.unreplicate(learner.params['policy']), **setup.model_state}
   figures = trials.hold(variables)
-  writer.write(iteration, figures)
-  store.save_if_best(variables, iteration, figures)
+  writer.write(counters.iteration, figures)
+  store.save_if_best(variables, counters, figures)
 
 
 def _rolled_back(

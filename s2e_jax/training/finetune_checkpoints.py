@@ -78,15 +78,17 @@ class FinetuneCheckpoints:
     description = self._description | {'counters': dataclasses.asdict(counters)}
     self._store.save(counters.iteration, self._items(host, everywhere), description)
 
-  def save_if_best(self, variables: Any, iteration: int, figures: dict[str, float]) -> bool:
+  def save_if_best(self, variables: Any, counters: Counters, figures: dict[str, float]) -> bool:
     """Starts to save a policy if its trial was the best so far; returns whether it was.
 
-    figures: of `trials`. Success counts, route completion only between equals.
+    figures: of `trials`. Success counts, route completion only between equals. Its step is the number of updates:
+    after a rollback, iterations are numbered as they have been before.
     """
     metric = 2 - figures['validation/success'] - 1e-3 * figures['validation/route_completion']
-    if not self._best.is_better(metric):
+    if not self._best.is_better(metric) or counters.updates in self._best.steps():
       return False
-    self._best.save(iteration, {POLICY: variables}, self._description | {'validation': figures}, metric=metric)
+    description = self._description | {'counters': dataclasses.asdict(counters), 'validation': figures}
+    self._best.save(counters.updates, {POLICY: variables}, description, metric=metric)
     return True
 
   def _items(self, learner: Learner, actors: Actor) -> dict[str, Any]:

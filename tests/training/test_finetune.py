@@ -155,6 +155,26 @@ def test_trials_are_recorded_and_the_best_checkpoint_is_the_one_to_use(toy, pret
     np.testing.assert_array_equal(x, y)
 
 
+def test_a_better_trial_after_a_rollback_is_kept_too(toy, pretrained, tmp_path, monkeypatch):
+  monkeypatch.setattr(Exam, 'held', [])
+  monkeypatch.setattr(Exam, 'successes', (0.1, 0.3, 0.6, 0.2, 0.2))
+  monkeypatch.setattr(finetune, 'Trials', Exam)
+  calls = []
+
+  def has_failed(*unused):
+    calls.append(1)
+    return 'broken' if len(calls) == 3 else ''
+
+  monkeypatch.setattr(finetune, 'has_failed', has_failed)
+  # iteration 3 fails, the last checkpoint is that of iteration 0: iteration 2 is tried twice
+  finetune.run(config_of(pretrained, **{'trials.every': 2, 'train.checkpoint_every': 6}), tmp_path)
+  assert len(Exam.held) == 5
+  _, best, description = load_policy(tmp_path)
+  assert description['counters']['iteration'] == 2 and description['validation']['validation/success'] == 0.6
+  for x, y in zip(jax.tree.leaves(best), jax.tree.leaves(Exam.held[2]), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
 def test_a_run_killed_before_its_first_checkpoint_but_one_goes_on_bit_for_bit(
   toy, pretrained, tmp_path, monkeypatch
 ):
