@@ -7,32 +7,16 @@ another anchor first and goes on by itself. What a member gains over the others 
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
-
-if TYPE_CHECKING:
-  from s2e_jax.training.rollout import Actor
 
 _LEAST_SPREAD = 1e-3  # of returns in a group: below it the members did equally well, and nothing is learned
 
 
-def with_copied_states(actor: Actor, size: int, key: jax.Array) -> Actor:
-  """`actor` of B environments in groups of `size` neighbours, each in the state of a member drawn at random."""
-  num = actor.tokens.shape[0]
+def leaders(num: int, size: int, key: jax.Array) -> jax.Array:
+  """[num] whose state each environment takes over: that of a random member of its group of `size` neighbours."""
   first = jnp.arange(num) // size * size
-  leader = first + jnp.repeat(jax.random.randint(key, (num // size,), 0, size), size)
-  by_env = lambda tree: jax.tree.map(lambda x: x[leader], tree)
-  by_time = lambda x: None if x is None else x[:, leader]
-  return dataclasses.replace(
-    actor,
-    env=by_env(actor.env),
-    tokens=by_env(actor.tokens),
-    recent=by_time(actor.recent),
-    begins=by_time(actor.begins),
-  )
+  return first + jnp.repeat(jax.random.randint(key, (num // size,), 0, size), size)
 
 
 def ranked_modes(logits: jax.Array, size: int) -> jax.Array:

@@ -119,6 +119,19 @@ def first_actor(
   )
 
 
+def with_states_of(actor: Actor, rows: jax.Array) -> Actor:
+  """`actor` without guidance whose environment b is where environment rows[b] was."""
+  by_env = lambda tree: jax.tree.map(lambda x: x[rows], tree)
+  by_time = lambda x: None if x is None else x[:, rows]
+  return dataclasses.replace(
+    actor,
+    env=by_env(actor.env),
+    tokens=by_env(actor.tokens),
+    recent=by_time(actor.recent),
+    begins=by_time(actor.begins),
+  )
+
+
 def begun_anew(expert: Expert, guidance: Guidance, env: State, begins: jax.Array, key: jax.Array) -> Guidance:
   """`guidance` with that of a first moment in `env` where `begins` [B] says so; consumes the key.
 
@@ -176,7 +189,7 @@ class Roller:
     if self.group:
       copy_key, next_key = jax.random.split(jax.random.wrap_key_data(actor.key))
       actor = dataclasses.replace(actor, key=jax.random.key_data(next_key))
-      actor = groups.with_copied_states(actor, self.group, copy_key)
+      actor = with_states_of(actor, groups.leaders(self.batch.num_envs, self.group, copy_key))
     before = actor.recent, actor.begins
     if self.keeps_frames:
       # the encoder has changed since these tokens were made
