@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from s2e_jax.render.render import RenderOptions
@@ -42,9 +43,12 @@ def picture_options(block: Any) -> RenderOptions:
   return RenderOptions(**block.to_dict())
 
 
-def make_env(config: Any) -> UrbanEnv:
-  """One environment of a config with the blocks `world` and `env`, and optionally a `level` (0..1)."""
-  rules = env_config(config.env)
+def make_env(config: Any, **changes: Any) -> UrbanEnv:
+  """One environment of a config with the blocks `world` and `env`, and optionally a `level` (0..1).
+
+  changes: of rules, fields of `EnvConfig`.
+  """
+  rules = dataclasses.replace(env_config(config.env), **changes)
   generator = make_generator(world_config(config.world, rules.robot))
   return UrbanEnv(generator, rules, config.get('level', 1.0))
 

@@ -7,7 +7,6 @@ the checkpoint in `best`.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ from s2e_jax.closedloop.run import Judged, judge
 from s2e_jax.closedloop.splits import episode_keys
 from s2e_jax.reporting import write_whole
 from s2e_jax.sim import settings
-from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.training.agent import Agent
-from s2e_jax.worlds.generate import make_generator
 
 FOLDER, BEFORE, FILM = 'trials', 'before.npz', 'before_and_after.mp4'
 _FIGURES = {'success': 'success', 'rc': 'route_completion', 'contacts': 'contacts', 'speed': 'speed'}
@@ -62,10 +59,7 @@ class Trials:
     self._block, self._folder = config.trials, workdir / FOLDER
     if not self._block.every:
       return
-    rules = dataclasses.replace(
-      settings.env_config(config.env), end_on_collision=False, time_limit=self._block.seconds, action='command'
-    )
-    self._env = UrbanEnv(make_generator(settings.world_config(config.world, rules.robot)), rules)
+    self._env = settings.make_env(config, end_on_collision=False, time_limit=self._block.seconds, action='command')
     pixels = {name: config.picture[name] for name in ('nearest', 'shadow')}
     self._policy = camera_policy(agent.policy.config, agent.limits, agent.lookahead, agent.rule, **pixels)
     self._last: Traces | None = None
