@@ -23,7 +23,7 @@ from s2e_jax.training import rundir, sources
 from s2e_jax.training.restore import load_policy
 
 # Fields that go with the parameters of a checkpoint, and those in which its user may choose otherwise.
-_TAKEN = ('anchors', 'anchor_kind', 'encoder_padding', 'bn_epsilon', 'image_mean', 'image_std')
+_TAKEN = ('clearance_head', 'anchors', 'anchor_kind', 'encoder_padding', 'bn_epsilon', 'image_mean', 'image_std')
 _FREE = frozenset({'compute_dtype', 'depthwise', 'encoder_weights', 'norm'})
 
 

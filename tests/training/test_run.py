@@ -335,6 +335,11 @@ def test_a_run_can_start_from_the_parameters_and_anchors_of_another(whole_run, m
   assert setup.initial_state.step == 0
 
 
+def test_the_auxiliary_head_goes_with_the_parameters(whole_run, make_config, tmp_path):
+  config = make_config(init_from=str(whole_run), **{'policy.clearance_head': False})
+  assert startup.prepare(config, tmp_path).policy.config.clearance_head
+
+
 @pytest.mark.parametrize(
   'leaves, message',
   [
