@@ -61,9 +61,7 @@ def look(policy: Policy, variables: Any, path: Path, split: str, seed: int = 0) 
     apply = functools.partial(policy.apply, variables)
 
     def judged(frames: jax.Array) -> tuple[jax.Array, jax.Array]:
-      tokens: Any = apply(frames, method='encode_frames')
-      windows = jnp.stack([tokens[:, k : k + spec.num_windows] for k in range(c.num_history)], axis=2)
-      context: Any = apply(windows, batch.goal_in_robot, batch.has_goal, method='context')
+      context: Any = apply(frames, batch.goal_in_robot, batch.has_goal, method='segment_contexts')
       found: Any = apply(context, method='decode')
       best = jnp.argmax(found.logits, axis=-1)[..., None, None, None]
       way = jnp.take_along_axis(found.waypoints_in_robot, best, axis=2)[:, :, 0]

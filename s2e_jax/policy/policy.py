@@ -72,7 +72,6 @@ class Policy(nn.Module):
     )
     self.heads = Heads(c.horizon, c.activation, dtype)
     if c.clearance_head:
-      # log(1 m) is no bad guess of the way to the nearest thing
       self.clearance = nn.Dense(NUM_CLEARANCES, dtype=jnp.float32)
 
   def encode_frames(self, frames: jax.Array, train: bool = False) -> jax.Array:
@@ -116,7 +115,14 @@ class Policy(nn.Module):
   def segments(
     self, frames: jax.Array, goal_in_robot: jax.Array, has_goal: jax.Array, train: bool = False
   ) -> tuple[TrajectoryMixture, jax.Array | None]:
-    """Mixtures [B, W, M, ...] and `log_clearances` of all windows of B segments; every frame is encoded once.
+    """Mixtures [B, W, M, ...] and `log_clearances` of all windows of B segments, see `segment_contexts`."""
+    context = self.segment_contexts(frames, goal_in_robot, has_goal, train)
+    return self.decode(context), self.log_clearances(context)
+
+  def segment_contexts(
+    self, frames: jax.Array, goal_in_robot: jax.Array, has_goal: jax.Array, train: bool = False
+  ) -> jax.Array:
+    """Contexts [B, W, K+1, D] of all windows of B segments; every frame is encoded once.
 
     frames: [B, F, h, w, 3] with F = W + K - 1; window w sees frames w .. w+K-1.
     goal_in_robot: [B, W, 2] metres. has_goal: [B, W] bool.
@@ -129,8 +135,7 @@ class Policy(nn.Module):
       )
     tokens = self.encode_frames(frames, train)
     windows = jnp.stack([tokens[:, k : k + num_windows] for k in range(num_history)], axis=2)
-    context = self.context(windows, goal_in_robot, has_goal)
-    return self.decode(context), self.log_clearances(context)
+    return self.context(windows, goal_in_robot, has_goal)
 
 
 def example_observation(config: PolicyConfig, batch: int = 1) -> Observation:
