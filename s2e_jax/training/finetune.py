@@ -77,6 +77,9 @@ class Interval:
   def __init__(self, num_envs: int, group: str = 'ppo') -> None:
     """Empty."""
     self._num_envs, self._group = num_envs, group
+    self._clear()
+
+  def _clear(self) -> None:
     self._counts: dict[str, Any] = {}
     self._figures: dict[str, list[Any]] = {}
     self._seconds = {'rollout': 0.0, 'update': 0.0}
@@ -108,8 +111,7 @@ class Interval:
     total, rollout_s = sum(self._seconds.values()), self._seconds['rollout']
     values |= {f'time/{name}_share': seconds / max(total, 1e-9) for name, seconds in self._seconds.items()}
     values |= parts.shares(seconds_of_parts, self._timed_steps / self._num_envs, rollout_s, total)
-    self._counts, self._figures, self._seconds = {}, {}, {'rollout': 0.0, 'update': 0.0}
-    self._timed_steps = 0.0
+    self._clear()
     return values
 
 

@@ -34,8 +34,8 @@ from s2e_jax.training.rollout import Roller, statistics
 
 # Variants whose image encoder and self-attention never change: the rollout keeps context tokens.
 FROZEN_TRUNK = ('ram', 'decoder_ft', 'sft', 'dagger')
-_CPU_CHUNK = 128
 RESIDUAL = ('ram', 'sft', 'dagger')  # variants that train the residual branches and nothing else
+_CPU_CHUNK = 128  # policy steps
 
 
 @dataclasses.dataclass(frozen=True)
