@@ -3,7 +3,8 @@
 Run: python -m experiments.launch.sweep --sweep=configs/sweeps/learning_rate.py \
          --config=configs/pretrain.py:data=PATH --workdir=runs/sweep [--print_only] [--only=0,3]
 --print_only prints the commands instead, for a cluster's scheduler to run. Every setting is checked against the
-config before the first run starts. At the end: sweep.md and sweep.json, best validation figure first.
+config before the first run starts. At the end: sweep.md and sweep.json, best validation figure first: the least
+error of pretraining, the highest success of finetuning.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from ml_collections import ConfigDict, config_flags
 
 from s2e_jax.store.metrics import read_records
 
-FIGURE = 'val/ade_top'  # metres
+# config.kind -> the validation figure that its runs are ranked by, and which of its values is the best
+FIGURES: dict[str, tuple[str, Callable[..., float]]] = {
+  'pretrain': ('val/ade_top', min),  # metres
+  'finetune': ('validation/success', max),  # share of episodes
+}
 
 
 def define_flags() -> None:
@@ -66,16 +71,20 @@ def command(config_arg: str, leaves: dict[str, Any], workdir: Path) -> list[str]
   return [sys.executable, '-m', 's2e_jax.train', f'--config={config_arg}', *values, f'--workdir={workdir}']
 
 
-def best_figure(run: Path) -> float | None:
-  """The lowest validation figure of a run so far, None before the first."""
-  found = [record[FIGURE] for record in read_records(run / 'metrics.jsonl') if FIGURE in record]
-  return min((value for value in found if isinstance(value, float)), default=None)
+def best_figure(run: Path, kind: str) -> float | None:
+  """The best validation figure of a run so far, None before the first."""
+  figure, best = FIGURES[kind]
+  found = [record[figure] for record in read_records(run / 'metrics.jsonl') if figure in record]
+  numbers = [value for value in found if isinstance(value, float)]
+  return best(numbers) if numbers else None
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], kind: str) -> str:
   """Markdown table, best first; runs without a figure last."""
-  ordered = sorted(rows, key=lambda row: (row['best'] is None, row['best']))
-  lines = [f'| run | best {FIGURE} (m) | setting |', '|---|---:|---|']
+  figure, best = FIGURES[kind]
+  sign = 1 if best is min else -1
+  ordered = sorted(rows, key=lambda row: (row['best'] is None, sign * (row['best'] or 0)))
+  lines = [f'| run | best {figure} | setting |', '|---|---:|---|']
   for row in ordered:
     value = '-' if row['best'] is None else f'{row["best"]:.4f}'
     lines.append(f'| {row["run"]} | {value} | {", ".join(f"{k}={v}" for k, v in row["setting"].items())} |')
@@ -93,7 +102,7 @@ def main(argv: list[str]) -> None:
   if wrong := [n for n in chosen if not 0 <= n < len(settings)]:
     raise app.UsageError(f'--only={wrong} must lie in 0 .. {len(settings) - 1}')
   config_arg = config_flags.get_config_filename(options['config'])
-  workdir = Path(options.workdir)
+  workdir, kind = Path(options.workdir), options.config.kind
   rows = []
   for place, number in enumerate(chosen):
     run = workdir / f'{number:03d}'
@@ -103,11 +112,11 @@ def main(argv: list[str]) -> None:
       continue
     print(f'[{place + 1}/{len(chosen)}] {settings[number]}', flush=True)
     subprocess.run(words, check=True)
-    rows.append({'run': run.name, 'setting': settings[number], 'best': best_figure(run)})
-    (workdir / 'sweep.json').write_text(json.dumps({'figure': FIGURE, 'rows': rows}, indent=2) + '\n')
-    (workdir / 'sweep.md').write_text(table(rows))
+    rows.append({'run': run.name, 'setting': settings[number], 'best': best_figure(run, kind)})
+    (workdir / 'sweep.json').write_text(json.dumps({'figure': FIGURES[kind][0], 'rows': rows}, indent=2) + '\n')
+    (workdir / 'sweep.md').write_text(table(rows, kind))
   if rows:
-    print(table(rows))
+    print(table(rows, kind))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,162 @@
+"""Compares policies by the episodes.jsonl of several judgements: seeds pooled, differences paired by episode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from s2e_jax.closedloop.intervals import mean_interval, paired_difference
+from s2e_jax.reporting import Interval, interval_cell, write_whole
+
+JUDGED = 'judged'  # folder of one folder per cell, LOOK_TASK, of one folder per judgement
+SEED = '_s'  # between the variant and the seed in a run's name
+_FIGURES = ('success', 'rc', 'contacts', 'contact_share', 'spl', 'speed')
+_PAIRED = ('success', 'rc', 'contacts', 'contact_share')
+
+Episodes = dict[str, dict[int, dict[str, Any]]]  # policy -> number of the episode -> what became of it
+
+
+def variant_of(name: str) -> str:
+  """'ram' of 'ram_s0'; names without a seed are variants of their own."""
+  variant, mark, seed = name.rpartition(SEED)
+  return variant if mark and seed.isdigit() else name
+
+
+def episodes_of(cell: Path) -> Episodes:
+  """All that was judged in one cell. ValueError when a policy was judged twice there."""
+  found: Episodes = {}
+  for path in sorted(cell.glob('*/episodes.jsonl')):
+    here: Episodes = {}
+    for line in path.read_text().splitlines():
+      row = json.loads(line)
+      here.setdefault(row['policy'], {})[row['episode']] = row
+    if twice := sorted(here.keys() & found.keys()):
+      raise ValueError(f'{path}: {twice} were judged before in this cell; remove one of the folders')
+    found |= here
+  return found
+
+
+def columns_of(episodes: Episodes) -> dict[str, dict[str, np.ndarray]]:
+  """Figures [seeds, episodes] by variant, episodes in the same order for all.
+
+  Raises ValueError when policies drove different episodes.
+  """
+  numbers = {name: sorted(rows) for name, rows in episodes.items()}
+  first = next(iter(numbers.values()))
+  if wrong := [name for name, own in numbers.items() if own != first]:
+    raise ValueError(f'{wrong} drove other episodes than the rest: judge all with the same --episodes')
+  grouped: dict[str, list[str]] = {}
+  for name in episodes:
+    grouped.setdefault(variant_of(name), []).append(name)
+  value = lambda row, figure: np.nan if row[figure] is None else float(row[figure])
+  return {
+    variant: {
+      figure: np.array([[value(episodes[name][n], figure) for n in first] for name in sorted(names)])
+      for figure in _FIGURES
+    }
+    for variant, names in grouped.items()
+  }
+
+
+def compare(
+  columns: Mapping[str, Mapping[str, np.ndarray]], reference: str, num_resamples: int = 2000
+) -> dict[str, Any]:
+  """Per variant: figures with intervals over episodes (of the mean over seeds), and differences to `reference`.
+
+  Raises ValueError when `reference` was not judged.
+  """
+  if reference not in columns:
+    raise ValueError(f'{reference!r} was not judged here, only {sorted(columns)}')
+  of_reference = {figure: values.mean(axis=0) for figure, values in columns[reference].items()}
+  results = {}
+  for variant, figures in columns.items():
+    means = {figure: values.mean(axis=0) for figure, values in figures.items()}
+    results[variant] = {
+      'seeds': len(figures['success']),
+      'success_by_seed': figures['success'].mean(axis=1).round(4).tolist(),
+      'figures': {figure: mean_interval(means[figure], num_resamples) for figure in _FIGURES},
+      'less_reference': {
+        figure: paired_difference(means[figure], of_reference[figure], num_resamples) for figure in _PAIRED
+      },
+    }
+  return results
+
+
+def table(results: Mapping[str, Any], reference: str) -> str:
+  """Markdown of `write`'s results."""
+  lines = [
+    '| look, task | policy | seeds | SR | by seed | RC | contacts | time in contact | m/s '
+    f'| SR less {reference} | RC | contacts |',
+    '|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|',
+  ]
+  for cell, variants in results['cells'].items():
+    for variant, found in variants.items():
+      own: Mapping[str, Interval] = found['figures']
+      less: Mapping[str, Interval] = found['less_reference']
+      bare = lambda figure, digits, own=own: (
+        '-' if own[figure]['value'] is None else f'{own[figure]["value"]:{digits}}'
+      )
+      words = [
+        cell.replace('_', ', '), variant, str(found['seeds']), interval_cell(own['success'], '.3f'),
+        ' '.join(f'{value:.3f}' for value in found['success_by_seed']), bare('rc', '.3f'), bare('contacts', '.2f'),
+        bare('contact_share', '.2f'), bare('speed', '.2f'),
+      ]  # fmt: skip
+      if variant == reference:
+        words += ['-'] * 3
+      else:
+        words += [
+          interval_cell(less['success'], '+.3f'),
+          interval_cell(less['rc'], '+.3f'),
+          interval_cell(less['contacts'], '+.2f'),
+        ]
+      lines.append('| ' + ' | '.join(words) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def plot(results: Mapping[str, Any], path: Path) -> None:
+  """Success of every variant in every cell, with intervals, and a dot per seed."""
+  matplotlib.use('Agg')
+  import matplotlib.pyplot as plt
+
+  cells = results['cells']
+  figure, axes = plt.subplots(1, len(cells), figsize=(1.2 + 2.6 * len(cells), 3.6), sharey=True, squeeze=False)
+  for axis, (cell, variants) in zip(axes[0], cells.items(), strict=True):
+    for i, found in enumerate(variants.values()):
+      own = found['figures']['success']
+      axis.bar(i, own['value'], color=f'C{i}', alpha=0.6)
+      if own['low'] is not None:
+        axis.vlines(i, own['low'], own['high'], color='black')
+      if found['seeds'] > 1:
+        axis.plot([i] * found['seeds'], found['success_by_seed'], 'k.', markersize=4)
+    axis.set_xticks(range(len(variants)), list(variants), rotation=60, ha='right', fontsize=8)
+    axis.set(title=cell.replace('_', ', '), ylim=(0, 1))
+  axes[0][0].set_ylabel('success rate')
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+  plt.close(figure)
+
+
+def write(out: Path, reference: str) -> str:
+  """Writes results.json, table.md and success.png of all that was judged below `out`; returns the table.
+
+  Raises ValueError when nothing was judged.
+  """
+  cells = {path.name: episodes_of(path) for path in sorted((out / JUDGED).glob('*')) if path.is_dir()}
+  cells = {name: episodes for name, episodes in cells.items() if episodes}
+  if not cells:
+    raise ValueError(f'{out / JUDGED} holds no episodes: judge something first')
+  results = {
+    'reference': reference,
+    'episodes': {name: len(next(iter(episodes.values()))) for name, episodes in cells.items()},
+    'cells': {name: compare(columns_of(episodes), reference) for name, episodes in cells.items()},
+  }
+  write_whole(out / 'results.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
+  shown = table(results, reference)
+  write_whole(out / 'table.md', shown)
+  plot(results, out / 'success.png')
+  return shown
