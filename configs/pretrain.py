@@ -46,6 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.data.split_val = 'val'  # chooses the best checkpoint
   config.data.folds = args.folds  # > 1: ignore the stored splits, cross-validate by clip
   config.data.fold = args.fold  # test fold; the next one validates, the rest train
+  config.data.train_share = 1.0  # of the training clips that are used; a smaller share is part of a larger one
   config.data.flip_prob = 0.5  # horizontal flip of a whole segment, labels mirrored
   config.data.photometric = 0.25  # strength of brightness/contrast/gamma/colour jitter; 0 = off
   config.data.num_threads = 2  # threads that read and decode

@@ -121,13 +121,29 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
   return Dataset(folder, index)
 
 
+def _shuffled(clip_ids: Iterable[str]) -> list[str]:
+  """In the order of a hash of the ids, which depends on nothing else."""
+  return sorted(clip_ids, key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
+
+
+def share_of(clip_ids: Iterable[str], share: float) -> list[str]:
+  """A share of the clips, at least one, drawn by a hash of their ids: a smaller share is part of a larger one.
+
+  Raises ValueError for a share that is not in (0, 1].
+  """
+  if not 0 < share <= 1:
+    raise ValueError(f'data.train_share={share} must lie in (0, 1]: the part of the training clips that is used')
+  ids = _shuffled(clip_ids)
+  return sorted(ids[: max(1, round(share * len(ids)))])
+
+
 def fold_split(clip_ids: Iterable[str], num_folds: int, fold: int) -> dict[str, list[str]]:
   """Cross-validation by clip: fold `fold` tests, the next one validates (chooses checkpoints), the rest train.
 
   Clips are dealt to folds in the order of a hash of their ids, so the result depends on nothing else, and every
   clip is in the test part of exactly one fold. Raises ValueError for fewer than 3 folds or fewer clips than folds.
   """
-  ids = sorted(clip_ids, key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
+  ids = _shuffled(clip_ids)
   if num_folds < 3 or not 0 <= fold < num_folds:
     raise ValueError(f'num_folds={num_folds}, fold={fold}: at least 3 folds, and fold from 0 to num_folds - 1')
   if len(set(ids)) != len(ids):

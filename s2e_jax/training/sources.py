@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from s2e_jax.contracts import camera_contract
 from s2e_jax.data import windows
-from s2e_jax.data.dataset import Dataset, fold_split, open_dataset
+from s2e_jax.data.dataset import Dataset, fold_split, open_dataset, share_of
 from s2e_jax.data.loader import make_loader
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import PolicyConfig
@@ -42,7 +42,8 @@ def segment_spec(config: ConfigDict, policy: PolicyConfig) -> SegmentSpec:
 def open_source(config: ConfigDict, workdir: Path, height: int, width: int) -> Source:
   """Opens config.data.path, or drives (once) the embedded synthetic video of height x width under `workdir`.
 
-  Raises ValueError when there is no dataset or one of its parts is empty.
+  Raises ValueError when there is no dataset, one of its parts is empty, or config.data.train_share
+  is not in (0, 1].
   """
   path = Path(config.data.path) if config.data.path else workdir / SYNTHETIC_FOLDER
   if not config.data.path:
@@ -57,14 +58,22 @@ def open_source(config: ConfigDict, workdir: Path, height: int, width: int) -> S
   data = config.data
   if data.folds > 1:
     folds = fold_split(dataset.clip_ids(), data.folds, data.fold)
-    return Source(dataset, dataset.indices_of(folds['train']), dataset.indices_of(folds['val']))
+    train, val = dataset.indices_of(folds['train']), dataset.indices_of(folds['val'])
+    return Source(dataset, _share(dataset, train, data.train_share), val)
   for name in ('split_train', 'split_val'):
     if data[name] not in dataset.splits:
       raise ValueError(
         f'config.data.{name}={data[name]!r} must be one of the splits of {path}, {dataset.splits}; name another '
         'one, or cross-validate by clip with config.data.folds'
       )
-  return Source(dataset, dataset.clip_indices(data.split_train), dataset.clip_indices(data.split_val))
+  train = _share(dataset, dataset.clip_indices(data.split_train), data.train_share)
+  return Source(dataset, train, dataset.clip_indices(data.split_val))
+
+
+def _share(dataset: Dataset, clips: list[int], share: float) -> list[int]:
+  """Those of the clips that `share_of` draws, in their order."""
+  chosen = set(share_of([dataset.clips[i].clip_id for i in clips], share))
+  return [i for i in clips if dataset.clips[i].clip_id in chosen]
 
 
 def end_points(source: Source, spec: SegmentSpec) -> np.ndarray:

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ from s2e_jax.data import index as index_lib
 from s2e_jax.data import records, staging
 from s2e_jax.data import writer as writer_lib
 from s2e_jax.data.clips import ClipError, Skip, checked_clip
-from s2e_jax.data.dataset import DatasetWriter, fold_split, open_dataset
+from s2e_jax.data.dataset import DatasetWriter, fold_split, open_dataset, share_of
 from s2e_jax.structs import NUM_CLEARANCES
 
 
@@ -426,3 +427,18 @@ def test_folds_that_cannot_be_are_errors():
   ):
     with pytest.raises(ValueError):
       fold_split(ids, folds, fold)
+
+
+def test_shares_of_clips_are_nested_and_depend_on_the_ids_alone():
+  ids = [f'clip_{i}' for i in range(200)]
+  shares = [share_of(ids, share) for share in (0.001, 0.01, 0.1, 0.5, 1.0)]
+  assert [len(share) for share in shares] == [1, 2, 20, 100, 200]
+  for smaller, larger in itertools.pairwise(shares):
+    assert set(smaller) < set(larger)
+  assert share_of(reversed(ids), 0.1) == shares[2] != ids[:20]
+
+
+@pytest.mark.parametrize('share', [0.0, -0.5, 1.5, float('nan')])
+def test_a_share_that_is_none_is_refused(share):
+  with pytest.raises(ValueError, match=r'must lie in \(0, 1\]'):
+    share_of(['a', 'b'], share)

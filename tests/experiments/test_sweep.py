@@ -8,7 +8,13 @@ from configs import finetune, pretrain
 from experiments.launch import sweep
 
 CONFIGS = {'pretrain': pretrain, 'finetune': finetune}
-SHIPPED = {'assignment': 'pretrain', 'learning_rate': 'pretrain', 'entropy': 'finetune', 'rewards': 'finetune'}
+SHIPPED = {
+  'assignment': 'pretrain',
+  'data_amount': 'pretrain',
+  'learning_rate': 'pretrain',
+  'entropy': 'finetune',
+  'rewards': 'finetune',
+}
 
 
 def test_the_shipped_sweeps_fit_their_configs(repo):

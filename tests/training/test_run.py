@@ -11,7 +11,7 @@ import pytest
 from s2e_jax.policy.policy import example_observation
 from s2e_jax.store import metrics as metrics_lib
 from s2e_jax.store.checkpoint import CheckpointStore, MismatchError, whole_steps
-from s2e_jax.training import checkpoints, initial, optim, parallel, pretrain, restore, rundir, startup
+from s2e_jax.training import checkpoints, initial, optim, parallel, pretrain, restore, rundir, sources, startup
 from s2e_jax.training.restore import load_policy
 
 
@@ -274,6 +274,15 @@ def test_a_policy_is_loaded_from_a_run_a_folder_or_a_checkpoint(whole_run):
 def test_a_checkpoint_that_is_not_there_says_which_are(whole_run, which, message):
   with pytest.raises(ValueError, match=message):
     load_policy(whole_run, which)
+
+
+def test_a_share_of_the_training_clips_leaves_validation_as_it_is(make_config, tmp_path):
+  sized = lambda share: sources.open_source(make_config(**{'data.train_share': share}), tmp_path, 16, 32)
+  whole, half = sized(1.0), sized(0.5)
+  assert half.val == whole.val and whole.train == sorted(whole.train)
+  assert len(half.train) == 3 and set(half.train) < set(whole.train)
+  with pytest.raises(ValueError, match=r'data.train_share=2.0 must lie in \(0, 1\]'):
+    sized(2.0)
 
 
 def test_no_folder_is_a_clear_error(tmp_path):
