@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from s2e_jax.scene import Ground, Scene, to_street
-from s2e_jax.worlds.distance import FAR, outlines
+from s2e_jax.worlds.distance import FAR, Outlines, outlines
 from s2e_jax.worlds.people_state import People
 from s2e_jax.worlds.routes import GRID, UNREACHABLE, cell_centres, cell_sizes
 
@@ -18,20 +20,12 @@ CLOSED = 20.0  # cost of a metre of way in cells where the robot does not fit
 class Surroundings:
   """What a robot could run into, relative to where it stands now.
 
-  x, y, cos, sin, half_x, half_y: [N] rectangles. disc_x, disc_y, radius: [M] discs. Those that cannot be touched
-  lie FAR away. person_x, person_y, person_radius, person_vx, person_vy, person_speed: [K].
+  things: outlines of everything but people; those that cannot be touched lie FAR away.
+  person_x, person_y, person_radius, person_vx, person_vy, person_speed: [K].
   s, d: [] street coordinates of the robot. ground: of the scene. goal_x, goal_y: [].
   """
 
-  x: jax.Array
-  y: jax.Array
-  cos: jax.Array
-  sin: jax.Array
-  half_x: jax.Array
-  half_y: jax.Array
-  disc_x: jax.Array
-  disc_y: jax.Array
-  radius: jax.Array
+  things: Outlines
   person_x: jax.Array
   person_y: jax.Array
   person_radius: jax.Array
@@ -93,16 +87,19 @@ def surroundings_of(scene: Scene, people: People, goal: jax.Array, pos: jax.Arra
   aside = jnp.where(shape.is_solid & ~shape.is_person, 0.0, FAR)
   here = jnp.where(people.present, 0.0, FAR)
   s, d = to_street(pos[0], pos[1], scene.ground.curvature)
-  return Surroundings(
+  slots_but_people = lambda values: jnp.concatenate([values[:num_boxes], but_people(values[num_boxes:])])
+  things = dataclasses.replace(
+    shape,
     x=shape.x - pos[0] + aside[:num_boxes],
     y=shape.y - pos[1],
-    cos=shape.cos,
-    sin=shape.sin,
-    half_x=shape.half_x,
-    half_y=shape.half_y,
     disc_x=but_people(shape.disc_x - pos[0] + aside[num_boxes:]),
     disc_y=but_people(shape.disc_y - pos[1]),
     radius=but_people(shape.radius),
+    is_solid=slots_but_people(shape.is_solid),
+    is_person=slots_but_people(shape.is_person),
+  )
+  return Surroundings(
+    things=things,
     person_x=people.position[:, 0] - pos[0] + here,
     person_y=people.position[:, 1] - pos[1],
     person_radius=people.radius,
@@ -119,17 +116,18 @@ def surroundings_of(scene: Scene, people: People, goal: jax.Array, pos: jax.Arra
 
 def static_clearance(near: Surroundings, x: jax.Array, y: jax.Array) -> jax.Array:
   """Distance [...] (m) of points x, y [...] (relative) to the nearest outline; 0 inside rectangles."""
+  things = near.things
   square = jnp.full(x.shape, FAR * FAR)
-  for i in range(near.x.shape[0]):
-    dx, dy = x - near.x[i], y - near.y[i]
-    u = jnp.abs(near.cos[i] * dx + near.sin[i] * dy) - near.half_x[i]
-    v = jnp.abs(near.cos[i] * dy - near.sin[i] * dx) - near.half_y[i]
+  for i in range(things.x.shape[0]):
+    dx, dy = x - things.x[i], y - things.y[i]
+    u = jnp.abs(things.cos[i] * dx + things.sin[i] * dy) - things.half_x[i]
+    v = jnp.abs(things.cos[i] * dy - things.sin[i] * dx) - things.half_y[i]
     u, v = jnp.maximum(u, 0), jnp.maximum(v, 0)
     square = jnp.minimum(square, u * u + v * v)
   distance = jnp.sqrt(square)
-  for i in range(near.radius.shape[0]):
-    dx, dy = x - near.disc_x[i], y - near.disc_y[i]
-    distance = jnp.minimum(distance, jnp.sqrt(dx * dx + dy * dy) - near.radius[i])
+  for i in range(things.radius.shape[0]):
+    dx, dy = x - things.disc_x[i], y - things.disc_y[i]
+    distance = jnp.minimum(distance, jnp.sqrt(dx * dx + dy * dy) - things.radius[i])
   return distance
 
 
