@@ -23,6 +23,41 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
   return jnp.einsum('...hqk,...khd->...qhd', weights, value)
 
 
+AffineMap = tuple[jax.Array, jax.Array]  # kernel [D, E] and bias [E]: x -> x kernel + bias
+
+
+class Affine(nn.Module):
+  """The parameters of an `nn.Dense`, for those who multiply them by others first."""
+
+  width: int
+  dtype: jnp.dtype
+  kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
+
+  @nn.compact
+  def __call__(self, num_inputs: int) -> AffineMap:
+    """Kernel [num_inputs, width] and bias [width]."""
+    kernel = self.param('kernel', self.kernel_init, (num_inputs, self.width))
+    bias = self.param('bias', nn.initializers.zeros, (self.width,))
+    return kernel.astype(self.dtype), bias.astype(self.dtype)
+
+
+def apply_in_turn(x: jax.Array, *maps: AffineMap) -> jax.Array:
+  """Features [*B, D] through one affine map after the other.
+
+  Where there are many more rows than columns the maps are multiplied first, which is one product per row instead
+  of one per row and map, forwards and backwards; few rows go through each. The difference is one of rounding.
+  """
+  if len(maps) > 1 and x.size >= 2 * x.shape[-1] * max(kernel.shape[-1] for kernel, _ in maps):
+    whole, shift = maps[0]
+    for kernel, bias in maps[1:]:
+      whole, shift = whole @ kernel, shift @ kernel + bias
+    maps = ((whole, shift),)
+  x = x.astype(maps[0][0].dtype)
+  for kernel, bias in maps:
+    x = x @ kernel + bias
+  return x
+
+
 class Attention(nn.Module):
   """Multi-head attention of `queries` [*B, Q, D] over `tokens` [*B, N, D] -> [*B, Q, D].
 
@@ -34,16 +69,24 @@ class Attention(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, queries: jax.Array, tokens: jax.Array) -> jax.Array:
-    """See the class."""
+  def __call__(
+    self,
+    queries: jax.Array,
+    tokens: jax.Array,
+    before: tuple[AffineMap, ...] = (),
+    after: tuple[AffineMap, ...] = (),
+  ) -> jax.Array:
+    """See the class. before, after: affine maps D -> D that queries and output go through besides."""
     width = queries.shape[-1]
 
-    def heads(x: jax.Array, name: str, use_bias: bool = True) -> jax.Array:
-      y = nn.Dense(width, use_bias=use_bias, dtype=self.dtype, name=name)(x)
+    def heads(y: jax.Array) -> jax.Array:
       return y.reshape(*y.shape[:-1], self.num_heads, width // self.num_heads)
 
-    y = attend(heads(queries, 'query'), heads(tokens, 'key', use_bias=False), heads(tokens, 'value'))
-    return nn.Dense(width, dtype=self.dtype, name='out')(y.reshape(*y.shape[:-2], width))
+    query = apply_in_turn(queries, *before, Affine(width, self.dtype, name='query')(width))
+    key = nn.Dense(width, use_bias=False, dtype=self.dtype, name='key')(tokens)
+    value = nn.Dense(width, dtype=self.dtype, name='value')(tokens)
+    y = attend(heads(query), heads(key), heads(value))
+    return apply_in_turn(y.reshape(*y.shape[:-2], width), Affine(width, self.dtype, name='out')(width), *after)
 
 
 class FeedForward(nn.Module):

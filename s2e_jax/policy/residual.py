@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax import trees
-from s2e_jax.policy.attention import LAYER_NORM_EPSILON, Attention
+from s2e_jax.policy.attention import LAYER_NORM_EPSILON, Affine, AffineMap, Attention
 from s2e_jax.policy.config import PolicyConfig
 
 BRANCH = 'residual'  # its name within a decoder block
@@ -34,12 +34,14 @@ class ResidualBranch(nn.Module):
   def __call__(self, features: jax.Array, context: jax.Array) -> jax.Array:
     """[*B, M, D] -> [*B, M, D]."""
 
-    def linear(name: str) -> nn.Dense:
-      return nn.Dense(features.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros, name=name)
+    width = features.shape[-1]
+
+    def linear(name: str) -> AffineMap:
+      return Affine(width, self.dtype, nn.initializers.zeros, name=name)(width)
 
     x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, name='norm')(features)
-    x = Attention(self.num_heads, self.dtype, name='attention')(linear('z_in')(x), context)
-    return linear('z_out')(x)
+    attention = Attention(self.num_heads, self.dtype, name='attention')
+    return attention(x, context, before=(linear('z_in'),), after=(linear('z_out'),))
 
 
 def add_residual(params: Mapping[str, Any], config: PolicyConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from s2e_jax import trees
 from s2e_jax.policy.anchors import fan_anchors
+from s2e_jax.policy.attention import apply_in_turn
 from s2e_jax.policy.config import PolicyConfig, policy_config
 from s2e_jax.policy.policy import Policy
 from s2e_jax.policy.residual import add_residual, strip_residual
@@ -81,6 +82,8 @@ def test_a_branch_starts_as_nothing_bit_for_bit(fields, ram_input):
   """Consequence (a) of the formula, on the policy as it ships."""
   config = policy_config('s2e_tiny', **fields)
   starts_alike(config, ram_input, observation(config, 3))
+  # so many rows that the branch's linear maps are multiplied first
+  starts_alike(config, ram_input, contexts(config, 40), method='decode')
 
 
 def contexts(config, batch=3):
@@ -131,12 +134,13 @@ def numpy_decoder(params, x, context, num_heads, ram_input):
   return norm(params['norm'], x)
 
 
+@pytest.mark.parametrize('batch', [5, 30])  # few rows go through map after map, many through their product
 @pytest.mark.parametrize('ram_input', INPUTS)
-def test_the_decoder_is_the_formula_written_out(ram_input):
+def test_the_decoder_is_the_formula_written_out(ram_input, batch):
   config = with_ram(TINY, ram_input)
   policy, variables = build(config, seed=3)
   rng = np.random.default_rng(1)
-  x, context = rng.normal(size=(4, 24)), rng.normal(size=(5, 4, 24))
+  x, context = rng.normal(size=(4, 24)), rng.normal(size=(batch, 4, 24))
   decode = jax.jit(lambda v, a, c: policy.apply(v, a, c, method=lambda p, a, c: p.decoder(a, c)))
   got = decode(variables, jnp.asarray(x, jnp.float32), jnp.asarray(context, jnp.float32))
   wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables['params']['decoder'])
@@ -145,6 +149,28 @@ def test_the_decoder_is_the_formula_written_out(ram_input):
   for z in ('z_in', 'z_out'):  # ... and both linears matter
     still = jax.tree_util.tree_map_with_path(lambda p, leaf, z=z: leaf * (z not in trees.path_of(p)), wide)
     assert np.abs(numpy_decoder(still, x, context[0], config.num_heads, ram_input) - want[0]).max() > 0.01
+
+
+def test_maps_in_turn_are_one_map_whatever_the_number_of_rows():
+  rng = np.random.default_rng(2)
+  drawn = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  maps = (drawn(16, 16), drawn(16)), (drawn(16, 16), drawn(16)), (drawn(16, 16), drawn(16))
+
+  def one_by_one(x, maps):
+    for kernel, bias in maps:
+      x = x @ kernel + bias
+    return x
+
+  jaxpr_of = lambda x: str(jax.make_jaxpr(apply_in_turn)(x, *maps))
+  for num_rows in (1, 31, 32, 200):
+    x, weight = drawn(num_rows // 3 + 1, 3, 16), drawn(16)
+    loss = lambda function: jax.grad(lambda x, maps: jnp.sum(jnp.sin(function(x, maps) / 50) @ weight), (0, 1))  # noqa: B023
+    np.testing.assert_allclose(apply_in_turn(x, *maps), one_by_one(x, maps), rtol=2e-5, atol=2e-4)
+    got, want = loss(lambda x, maps: apply_in_turn(x, *maps))(x, maps), loss(one_by_one)(x, maps)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
+    is_product = '16,16] = dot_general' in jaxpr_of(x[:, 0])
+    assert is_product == (x[:, 0].size >= 2 * 16 * 16)
 
 
 @pytest.mark.parametrize('ram_input', ['none', *INPUTS])
