@@ -81,9 +81,9 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   flags.DEFINE_string('out', 'runs/demo', 'Folder for data, runs, evaluations and pictures.')
-  flags.DEFINE_integer('clips', 160, 'Expert drives.')
+  flags.DEFINE_integer('clips', 800, 'Expert drives.')
   flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
-  flags.DEFINE_integer('steps', 1200, 'Training steps on the drives.')
-  flags.DEFINE_integer('rl_steps', 150_000, 'Policy steps of PPO.')
+  flags.DEFINE_integer('steps', 3000, 'Training steps on the drives.')
+  flags.DEFINE_integer('rl_steps', 200_000, 'Policy steps of PPO.')
   flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
   app.run(main)
