@@ -40,6 +40,8 @@ def slim(description: dict[str, Any], parent: str) -> dict[str, Any]:
     config['data'] = config['data'] | {'path': ''}
   if 'checkpoint' in config:
     config['checkpoint'] = parent
+  if config.get('init_from'):
+    config['init_from'] = Path(config['init_from']).name
   kept['config'] = config
   if 'finetuned' in description:
     kept['finetuned'] = description['finetuned'] | {'checkpoint': parent}
@@ -56,6 +58,8 @@ def ship(run: str, which: str, name: str, parent: str = '') -> Path:
     int(description['step']), {POLICY: variables}, slim(description, parent), metric=float(description['metric'])
   )
   store.close()
+  for mark in folder.rglob('commit_success.txt'):  # says where it was written, which is nobody's business
+    mark.write_text('Checkpoint commit was successful\n')
   return folder
 
 

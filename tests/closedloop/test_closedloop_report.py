@@ -9,6 +9,7 @@ from scipy import stats
 
 from s2e_jax.closedloop import intervals, report, splits
 from s2e_jax.closedloop.metrics import CLASSES
+from s2e_jax.closedloop.pictures import telling_rows
 from s2e_jax.sim.episode import episode_key
 
 RNG = np.random.default_rng(0)
@@ -134,3 +135,12 @@ def test_splits_share_no_episode_and_are_the_same_for_any_number():
 def test_unknown_splits_and_empty_ones_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
     splits.episode_keys(*arguments)
+
+
+def test_episodes_that_show_what_the_table_says_come_first():
+  alike = {'success': np.array([1, 0, 0, 1, 0]), 'rc': np.array([1.0, 0.1, 0.9, 1.0, 0.5])}
+  better = {'success': np.array([0, 1, 1, 1, 0]), 'rc': np.array([0.0, 1.0, 1.0, 1.0, 0.1])}
+  # 1 and 2 are what the better one gained, 1 from farther behind; 0 it lost; in 4 neither arrived; 3 is the same
+  assert telling_rows({'a': alike, 'b': better}, 5) == [1, 2, 0, 4, 3]
+  assert telling_rows({'a': better, 'b': alike}, 3) == [1, 2, 0]
+  assert telling_rows({'a': alike, 'b': better, 'c': alike}, 1) == [0]

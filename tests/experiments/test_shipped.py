@@ -23,6 +23,8 @@ def test_they_load_and_name_no_path(name):
     return [w for v in node for w in words(v)] if isinstance(node, list) else [node]
 
   assert not [w for w in words(description) if isinstance(w, str) and w.startswith('/')]
+  marks = list((demo.SHIPPED / name).rglob('commit_success.txt'))
+  assert marks and not [mark for mark in marks if '/' in mark.read_text()]
 
 
 def test_what_was_pretrained_is_in_the_finetuned_one_bit_for_bit():
