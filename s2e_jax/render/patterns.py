@@ -140,7 +140,7 @@ def wall_columns(
     reach = off * 2 / jnp.maximum(width, 1e-3)
     inside = reach < 1
     centre = centre + zig * (off - 0.25)
-    is_disc = is_set(DISC) & ~(is_set(FIRST) if parity else False)
+    is_disc = is_set(DISC) & ~is_set(FIRST) if parity else is_set(DISC)
     half = 0.5 * tall * jnp.where(is_disc, jnp.sqrt(jnp.maximum(1 - reach * reach, 0)), 1.0)
     # A joint is at the bottom of its cell, and all of a cell that lies beside the stone.
     low = jnp.where(joint, jnp.where(inside & (zig > 0), centre, 0.0), centre - half)
