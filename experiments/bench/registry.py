@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.bench import contact, encoders, env, loss, ppo, render, training
+from experiments.bench import contact, encoders, env, loss, ppo, render, splats, training
 from experiments.bench.timing import Row
 
 
@@ -25,5 +25,9 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     render.render_vs_mujoco_shadow,
     render.render_vs_mjwarp,
     render.render_shadow_cost,
+    splats.splat_vs_painter,
+    splats.splat_batch,
+    splats.splat_gradient,
+    splats.splat_lod,
   )
   return {function.__name__: function for function in functions}
