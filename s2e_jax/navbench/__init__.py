@@ -1,0 +1,1 @@
+"""NavBench-GS: closed-loop navigation in scenes of 3D gaussians, from splat files to a report."""
