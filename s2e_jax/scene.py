@@ -171,11 +171,26 @@ class Mount:
 
 
 @struct.dataclass
+class Walls:
+  """Static things of any shape as a grid of distances, I cells along x and J along y in the world; not drawn.
+
+  distance: [I, J] float32 m from the middle of each cell to the nearest surface, negative inside. They are as tall
+    as anybody. All that lies beyond the middles of the outermost cells counts as solid.
+  origin: [2] m, world x, y of the middle of cell [0, 0]. cell: [] m, side of a cell.
+  """
+
+  distance: jax.Array
+  origin: jax.Array
+  cell: jax.Array
+
+
+@struct.dataclass
 class Scene:
   """One urban world at one moment. P primitives in the order of `Slots`: boxes, cylinders, capsules.
 
   kind: [P] int32 of KINDS. colour, accent: [P, 3] RGB in 0..1, ground colour and second colour of the pattern.
   pattern: [P] int32 of PATTERNS. scale: [P] m of one pattern cell.
+  walls: what else is touched and measured, None for nothing.
   """
 
   boxes: Boxes
@@ -189,6 +204,7 @@ class Scene:
   ground: Ground
   light: Light
   mount: Mount
+  walls: Walls | None = None
 
 
 def is_present(scene: Scene) -> jax.Array:

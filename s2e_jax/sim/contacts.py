@@ -1,4 +1,4 @@
-"""Contact of the robot with the scene's primitives, people and fence, as impulses of one physics step.
+"""Contact of the robot with the scene's primitives, people, fence and walls, as impulses of one physics step.
 
 The robot touches with three discs along its axis (radius: half its width) that span the stadium of its
 footprint. Primitives are upright, so contact is planar: boxes are boxes, everything else is a disc (a capsule at
@@ -19,12 +19,15 @@ from flax import struct
 
 from s2e_jax.robots import RobotDescription
 from s2e_jax.sim.lanes import once
-from s2e_jax.sim.obstacles import FAR, Obstacles, fence_gaps, obstacle_gaps, obstacles_near
+from s2e_jax.sim.obstacles import FAR, Obstacles, fence_gaps, obstacle_gaps, obstacles_near, wall_gaps_ahead
 
-__all__ = ['FENCE', 'NOTHING', 'Grip', 'Motion', 'Obstacles', 'Touch', 'no_touch', 'obstacles_near', 'resolve']
+__all__ = [
+  'FENCE', 'NOTHING', 'WALL', 'Grip', 'Motion', 'Obstacles', 'Touch', 'no_touch', 'obstacles_near', 'resolve',
+]  # fmt: skip
 
 NOTHING = -1  # Touch.slot: nothing was touched
 FENCE = -2  # Touch.slot: the edge of the world (Ground.bounds)
+WALL = -3  # Touch.slot: the scene's walls (Scene.walls)
 
 FRICTION = 0.2  # of the robot's hull on walls, furniture and people
 SWEEPS = 4  # Gauss-Seidel sweeps over the contacts
@@ -40,11 +43,11 @@ class Touch:
   is_touching: [] bool.
   impulse: [] N s, normal impulses summed over the policy step.
   hardest: [] N s, the largest one of a single contact in one physics step; the following tell of that contact.
-  slot: [] int32 of what was touched: a primitive's slot, FENCE or NOTHING.
+  slot: [] int32 of what was touched: a primitive's slot, FENCE, WALL or NOTHING.
   normal: [2] unit, from the obstacle to the robot.
   robot_speed, other_speed: [] m/s with which robot and obstacle moved into each other (who moved into whom: the
     larger one); negative where one drew back.
-  clearance: [] m, smallest gap between footprint and any primitive or fence after the step, not below 0.
+  clearance: [] m, smallest gap between footprint and any primitive, fence or wall after the step, not below 0.
   """
 
   is_touching: jax.Array
@@ -110,6 +113,8 @@ def disc_offsets(robot: RobotDescription) -> np.ndarray:
 class _Contacts(NamedTuple):
   """C = 6 candidates: the nearest of each disc, and the second nearest or the fence of each disc.
 
+  Places of the walls are nearest and second nearest like primitives.
+
   gap [C] m after the free motion. normal (nx, ny) [C] away from the obstacle. arm (ax, ay) [C] m from the robot's
   origin. (vx, vy) [C] m/s of the obstacle. slot [C].
   """
@@ -131,6 +136,14 @@ def _candidates(robot: RobotDescription, obstacles: Obstacles, motion: Motion) -
   off_x, off_y = once((off_x, off_y), is_needed)
   x, y = motion.position[0] + off_x, motion.position[1] + off_y
   gap, nx, ny = once(obstacle_gaps(obstacles, x, y, motion.time), is_needed)
+  vx, vy, slots = obstacles.vx, obstacles.vy, obstacles.slot
+  if obstacles.walls is not None:
+    way_x, way_y = motion.velocity[0] - motion.yaw_rate * off_y, motion.velocity[1] + motion.yaw_rate * off_x
+    places = once(wall_gaps_ahead(obstacles, x, y, way_x, way_y, robot.footprint.width / 4), is_needed)
+    gap, nx, ny = (jnp.concatenate(pair, axis=1) for pair in zip((gap, nx, ny), places, strict=True))
+    still = jnp.zeros((2, vx.shape[-1]))
+    vx, vy = jnp.concatenate([vx, still]), jnp.concatenate([vy, still])
+    slots = jnp.concatenate([slots, still + WALL])
   # Ties (a robot midway between two walls) are broken by the order.
   order = gap + 1e-6 * np.arange(gap.shape[1], dtype=np.float32)[:, None]
   nearest = order == order.min(1, keepdims=True)
@@ -160,9 +173,9 @@ def _candidates(robot: RobotDescription, obstacles: Obstacles, motion: Motion) -
     ny=ny,
     ax=jnp.concatenate([off_x, off_x]) - radius * nx,
     ay=jnp.concatenate([off_y, off_y]) - radius * ny,
-    vx=both(obstacles.vx, 0.0),
-    vy=both(obstacles.vy, 0.0),
-    slot=both(obstacles.slot, float(FENCE)),
+    vx=both(vx, 0.0),
+    vy=both(vy, 0.0),
+    slot=both(slots, float(FENCE)),
   )
 
 

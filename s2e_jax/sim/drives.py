@@ -117,7 +117,8 @@ def make_drives(
 ) -> Callable[[jax.Array, jax.Array], Drives]:
   """A jitted function (keys [B], levels [B]) -> Drives of `num_steps` steps; one compile per B."""
   begin, step = jax.vmap(env.begin), jax.vmap(env.step)
-  ahead = jax.vmap(lambda scene, *pose: clearances_ahead(outlines(scene, env.config.robot.height), *pose))
+  height = env.config.robot.height
+  ahead = jax.vmap(lambda scene, pos, yaw: clearances_ahead(outlines(scene, height), pos, yaw, scene.walls))
 
   def moment(state: State) -> dict[str, jax.Array]:
     episode = state.pipeline_state

@@ -85,9 +85,13 @@ class UrbanEnv(Env):
 
   def begin(self, key: jax.Array, level: jax.Array) -> State:
     """First state of the episode of key [2] uint32 in a world of level []."""
+    world_key, _, _ = jax.random.split(stream(key, 1), 3)
+    return self.begin_in(self.generator(world_key, level), key, level)
+
+  def begin_in(self, world: World, key: jax.Array, level: jax.Array) -> State:
+    """First state of the episode of key [2] uint32 in a world that is given, said to be of level []."""
     config = self.config
-    world_key, base_key, gps_key = jax.random.split(stream(key, 1), 3)
-    world = self.generator(world_key, level)
+    _, base_key, gps_key = jax.random.split(stream(key, 1), 3)
     base = self.base.reset(world.start_in_world, world.start_yaw, base_key)
     pose = pose_of(base)
     around = observe.surroundings(world.to_goal, world.scene.ground, pose)
@@ -163,7 +167,7 @@ class UrbanEnv(Env):
     scene = episode.world.scene
     shape = outlines(scene, self.config.robot.height)
     return observe.state_vector(
-      pose, around, episode.goal_in_robot, episode.command, episode.people, shape, scene.ground
+      pose, around, episode.goal_in_robot, episode.command, episode.people, shape, scene.ground, scene.walls
     )
 
   def _rewards(

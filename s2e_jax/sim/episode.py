@@ -13,6 +13,8 @@ from flax import struct
 
 from s2e_jax.geometry import to_robot_frame
 from s2e_jax.robots import ROBOTS, RobotDescription
+from s2e_jax.scene import KIND
+from s2e_jax.sim.contacts import WALL
 from s2e_jax.sim.dynamics import BaseState
 from s2e_jax.sim.observe import Pose
 from s2e_jax.sim.rewards import DEFAULT_WEIGHTS, reward_weights
@@ -169,8 +171,9 @@ class Outcome:
   """What a step led to. terminated: arrival or (if it ends episodes) collision; truncated: time limit, not both.
 
   has_arrived, has_collided: [] bool, the latter where a contact above min_impulse began in this step.
-  hit_slot: [] int32 slot of what was collided with, -1 nothing, -2 the fence. hit_kind: [] int32 of scene.KINDS,
-  0 for nothing and the fence. hit_by_robot: [] bool, the robot moved into it, not it into the robot.
+  hit_slot: [] int32 slot of what was collided with, -1 nothing, -2 the fence, -3 the scene's walls. hit_kind: []
+  int32 of scene.KINDS, 0 for nothing and the fence, 'wall' for the scene's walls. hit_by_robot: [] bool, the robot
+  moved into it, not it into the robot.
   """
 
   terminated: jax.Array
@@ -202,6 +205,8 @@ def outcome_of(config: EnvConfig, before: Episode, after: Episode) -> Outcome:
     terminated = has_arrived
   is_late = after.step >= config.max_steps if config.max_steps else jnp.zeros((), bool)
   kind = jnp.sum(jnp.where(jnp.arange(scene.kind.shape[-1]) == touch.slot, scene.kind, 0))
+  if scene.walls is not None:
+    kind = jnp.where(touch.slot == WALL, KIND['wall'], kind)
   return Outcome(
     terminated=terminated,
     truncated=is_late & ~terminated,

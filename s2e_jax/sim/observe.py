@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from s2e_jax.geometry import rotate, to_robot_frame
-from s2e_jax.scene import Ground, on_pavement, street_heading, to_street
+from s2e_jax.scene import Ground, Walls, on_pavement, street_heading, to_street
 from s2e_jax.sim.lidar import NUM_SECTORS, sector_clearances
 from s2e_jax.sim.pavement import to_pavement_centre
 from s2e_jax.structs import Footprint
@@ -135,10 +135,11 @@ def state_vector(
   people: People,
   shape: Outlines,
   ground: Ground,
+  walls: Walls | None = None,
 ) -> jax.Array:
   """[STATE_SIZE] float32, the entries of LAYOUT one after another; always finite.
 
-  shape: outlines of the scene with the people in it (`distance.outlines`).
+  shape: outlines of the scene with the people in it (`distance.outlines`). walls: of the scene.
   """
   fence, inward = (x[0] for x in fence_distance(ground, pose.position[None]))
   relative = around.heading - pose.yaw
@@ -147,7 +148,7 @@ def state_vector(
     'route': around.route,
     'velocity': jnp.concatenate([pose.velocity, pose.yaw_rate[None]]),
     'last_command': last_command,
-    'clearances': sector_clearances(shape, pose.position, pose.yaw, LIDAR_RANGE) / LIDAR_RANGE,
+    'clearances': sector_clearances(shape, pose.position, pose.yaw, LIDAR_RANGE, walls=walls) / LIDAR_RANGE,
     'people': people_features(people, pose),
     'pavement': jnp.concatenate(
       [

@@ -1,7 +1,8 @@
-"""What a robot may touch within one policy step: the nearest primitives of its scene and the fence."""
+"""What a robot may touch within one policy step: the nearest primitives of its scene, the fence and the walls."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,8 @@ from flax import struct
 
 from s2e_jax.robots import RobotDescription
 from s2e_jax.scene import Boxes, Rounds, Scene, to_world
-from s2e_jax.sim.lanes import in_lanes, once
+from s2e_jax.sim.lanes import Leading, in_lanes, once
+from s2e_jax.worlds.walls import sampled
 
 CLEARANCE_UNDER = 0.05  # m: what ends lower than this above the ground is driven over
 FAR = 1e3  # m: distance of what is not there
@@ -26,6 +28,7 @@ class Obstacles:
   people, else 0. slot: [K] slot in the scene, a whole number.
   curvature: [] 1/m of the street. sides: [2] m, lowest and highest d of the world. ends: [4, 2] x, y and inward
   normal (x, y) of its two end lines.
+  walls: the scene's `Walls`, None for none.
   """
 
   x: jax.Array
@@ -41,6 +44,7 @@ class Obstacles:
   curvature: jax.Array
   sides: jax.Array
   ends: jax.Array
+  walls: Leading | None = None
 
 
 def _rounded_box(x: jax.Array, y: jax.Array, half_x: jax.Array, half_y: jax.Array) -> tuple[jax.Array, ...]:
@@ -65,7 +69,7 @@ def obstacles_near(
   *,
   nearest: int = 6,
 ) -> Obstacles:
-  """The `nearest` primitives that a robot at position [2] m may touch within a policy step, and the fence.
+  """The `nearest` primitives that a robot at position [2] m may touch within a policy step, fence and walls.
 
   people_velocity: [N, 2] m/s in the world of the person in each body slot, held during the step (None: nobody
   moves). ground_z: [] m under the robot (None: the pavement's).
@@ -75,13 +79,14 @@ def obstacles_near(
   ground = scene.ground
   floor = ground.curb_height if ground_z is None else ground_z
   find = in_lanes(functools.partial(_obstacles_near, robot.height, nearest))
-  return find(
+  found: Obstacles = find(
     (scene.boxes, scene.cylinders, scene.capsules),
     (ground.curvature, ground.bounds),
     position,
     people_velocity,
     floor,
   )
+  return found if scene.walls is None else dataclasses.replace(found, walls=Leading(scene.walls))
 
 
 def _obstacles_near(
@@ -195,4 +200,46 @@ def fence_gaps(obstacles: Obstacles, x: jax.Array, y: jax.Array) -> tuple[jax.Ar
     jnp.where(at_end, end, side),
     jnp.where(at_end, jnp.where(at_first, normal_x[0], normal_x[1]), ax * sign),
     jnp.where(at_end, jnp.where(at_first, normal_y[0], normal_y[1]), ay * sign),
+  )
+
+
+def wall_gaps(obstacles: Obstacles, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
+  """Signed distance [N, B] m of points (x, y) [N, B] to the walls, and unit normals (x, y) [N, B] away from them.
+
+  Batches in the last axis only: the grids themselves lie in front (`lanes.Leading`).
+  """
+  assert obstacles.walls is not None
+  walls = obstacles.walls.tree
+  num, *shape = walls.distance.shape
+  grids = walls.distance.reshape(num, -1)
+  # one grid for all, or one for each
+  row = np.zeros(1, np.int32) if num == 1 else np.arange(num, dtype=np.int32)
+  take = lambda index: grids.at[row, index].get(mode='clip')
+  return sampled(take, tuple(shape), (walls.origin[:, 0], walls.origin[:, 1]), walls.cell, x, y)
+
+
+def wall_gaps_ahead(
+  obstacles: Obstacles, x: jax.Array, y: jax.Array, way_x: jax.Array, way_y: jax.Array, reach: float
+) -> tuple[jax.Array, ...]:
+  """The two places of the walls that a point may run into: distances [N, 2, B] m, and unit normals [N, 2, B].
+
+  x, y, way_x, way_y: [N, B] points and how they move (any length). The first place is the nearest one. The second
+  is the nearest one to where the point gets to when it slides `reach` m along the first: the other wall of a
+  corner, which a grid of distances does not tell of before it is the nearer one.
+  """
+  gap, nx, ny = wall_gaps(obstacles, x, y)
+  is_left = nx * way_y > ny * way_x
+  along_x, along_y = jnp.where(is_left, -ny, ny), jnp.where(is_left, nx, -nx)
+  next_x, next_y = x + reach * along_x, y + reach * along_y
+  depth, mx, my = wall_gaps(obstacles, next_x, next_y)
+  # from that place of the surface to the point
+  to_x, to_y = x - (next_x - depth * mx), y - (next_y - depth * my)
+  length = jnp.sqrt(jnp.maximum(to_x * to_x + to_y * to_y, 1e-12))
+  is_inside = (gap <= 0) | (length < 1e-3)
+  pair = lambda first, second: jnp.stack([first, second], 1)
+  return (
+    # no place is nearer than the nearest: where the grid has no clear normal the second one is not on a surface
+    pair(gap, jnp.where(is_inside, FAR, jnp.maximum(length, gap))),
+    pair(nx, jnp.where(is_inside, 1.0, to_x / length)),
+    pair(ny, jnp.where(is_inside, 0.0, to_y / length)),
   )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from s2e_jax.scene import KIND, Ground, Scene, ground_height, to_street, to_world
+from s2e_jax.worlds.walls import walls_distance
 
 # Distance (m) reported for slots that hold nothing a robot could touch.
 FAR = 1e3
@@ -115,7 +116,7 @@ def primitive_distances(
 def clearance(
   scene: Scene, points: jax.Array, include_people: bool = False, height: float | jax.Array = 0.65
 ) -> tuple[jax.Array, jax.Array]:
-  """Signed distance [N] (m) of world points [N, 2] to the nearest primitive and the unit normal [N, 2] off it.
+  """Signed distance [N] (m) of world points [N, 2] to the nearest primitive or wall, unit normal [N, 2] off it.
 
   People count only with include_people. FAR where the scene is empty.
   """
@@ -126,7 +127,11 @@ def clearance(
   nearest = jnp.argmin(distance, axis=-1)
   # a masked sum instead of a gather: gathers are slow inside vmap on a CPU
   chosen = jnp.arange(distance.shape[-1]) == nearest[:, None]
-  return jnp.min(distance, axis=-1), jnp.sum(jnp.where(chosen[..., None], normal, 0.0), axis=-2)
+  least, away = jnp.min(distance, axis=-1), jnp.sum(jnp.where(chosen[..., None], normal, 0.0), axis=-2)
+  if scene.walls is None:
+    return least, away
+  to_walls, off_walls = walls_distance(scene.walls, points)
+  return jnp.minimum(least, to_walls), jnp.where((to_walls < least)[:, None], off_walls, away)
 
 
 def fence_distance(ground: Ground, points: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -105,6 +105,7 @@ def expert_init(robot: RobotDescription, config: ExpertConfig, world: World) -> 
       config.off_pavement,
       robot.height,
       include_people=with_people,
+      grid=world.to_goal.shape,
     )
     grids.append((geodesic(scene, free, goal), free))
   (to_goal, free), (around_things, free_of_things) = grids

@@ -129,9 +129,12 @@ def moved(costs: Costs, motion: Motion, target_v: jax.Array, target_w: jax.Array
 
 
 def _clearances(
-  costs: Costs, near: Surroundings, motion: Motion, time: jax.Array
+  costs: Costs, near: Surroundings, grid: tuple[int, ...], motion: Motion, time: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Distances [C] (m) of the footprint to things or fence and to people, and the cells [C] that hold the robot."""
+  """Distances [C] (m) of the footprint to things or fence and to people, and the cells [C] that hold the robot.
+
+  grid: shape of the field that the cells belong to.
+  """
   # front and rear disc of the footprint
   dx, dy = costs.reach * motion.cos, costs.reach * motion.sin
   x, y = jnp.stack([motion.x + dx, motion.x - dx]), jnp.stack([motion.y + dy, motion.y - dy])
@@ -140,7 +143,7 @@ def _clearances(
   people = jax.lax.optimization_barrier(person_clearance(near, x, y, time, costs.person_drift))
   s, d = near_street(near, motion.x, motion.y)
   thing = jnp.minimum(jnp.min(things, axis=0), fence_clearance(near, s, d) - costs.reach)
-  return thing - costs.radius, jnp.min(people, axis=0) - costs.radius, cells(near.ground, s, d)
+  return thing - costs.radius, jnp.min(people, axis=0) - costs.radius, cells(near.ground, grid, s, d)
 
 
 def _billed(
@@ -148,7 +151,7 @@ def _billed(
 ) -> Bill:
   """The bill after step i, which led to `motion`."""
   time = STEP * (i + 1)
-  clear, person, cell = _clearances(costs, near, motion, time)
+  clear, person, cell = _clearances(costs, near, field.cost.shape, motion, time)
   speed = jnp.abs(motion.v)
   # What has been touched once stays touched: nothing is gained by coming out on the other side.
   touch = jnp.clip((costs.margin - clear) / max(costs.margin, 0.01), 0, 3)
@@ -176,7 +179,7 @@ def _way_on(costs: Costs, near: Surroundings, field: Field, motion: Motion, pos:
   """What the way from the end of the rollouts to the goal costs [C], with the turn that it begins with."""
   points = jnp.stack([pos[0] + motion.x, pos[1] + motion.y], axis=-1)
   way = geodesic_at(field.to_goal, near.ground, points)
-  cell = cells(near.ground, *near_street(near, motion.x, motion.y))
+  cell = cells(near.ground, field.cost.shape, *near_street(near, motion.x, motion.y))
   down_x = jnp.take(field.down_x.reshape(-1), cell, mode='clip')
   down_y = jnp.take(field.down_y.reshape(-1), cell, mode='clip')
   facing, aside = motion.cos * down_x + motion.sin * down_y, motion.cos * down_y - motion.sin * down_x

@@ -1,4 +1,4 @@
-"""What the expert sees: things, people and fence around the robot, and where the goal lies from every place."""
+"""What the expert sees: things, walls, people and fence around the robot, and the goal's way from every place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from s2e_jax.scene import Ground, Scene, to_street
+from s2e_jax.scene import Ground, Scene, Walls, to_street
 from s2e_jax.worlds.distance import FAR, Outlines, outlines
 from s2e_jax.worlds.people_state import People
-from s2e_jax.worlds.routes import GRID, UNREACHABLE, cell_centres, cell_sizes
+from s2e_jax.worlds.routes import UNREACHABLE, cell_centres, cell_sizes
+from s2e_jax.worlds.walls import seen_from, walls_at
 
 CLOSED = 20.0  # cost of a metre of way in cells where the robot does not fit
 
@@ -22,7 +23,7 @@ class Surroundings:
 
   things: outlines of everything but people; those that cannot be touched lie FAR away.
   person_x, person_y, person_radius, person_vx, person_vy, person_speed: [K].
-  s, d: [] street coordinates of the robot. ground: of the scene. goal_x, goal_y: [].
+  s, d: [] street coordinates of the robot. ground: of the scene. goal_x, goal_y: []. walls: of the scene, if any.
   """
 
   things: Outlines
@@ -37,11 +38,12 @@ class Surroundings:
   ground: Ground
   goal_x: jax.Array
   goal_y: jax.Array
+  walls: Walls | None = None
 
 
 @struct.dataclass
 class Field:
-  """Where to go from every cell of the grid of `routes`, all [64, 64].
+  """Where to go from every cell of the grid of `routes`, all [I, J].
 
   to_goal: m of least costly way to the goal (`routes.geodesic`). cost: of a metre of way. down_x, down_y: unit
   vector in the world along the way to the goal, 0 where there is none.
@@ -55,8 +57,8 @@ class Field:
 
 def field_of(to_goal: jax.Array, free: jax.Array, ground: Ground) -> Field:
   """The field of a grid of distances (`routes.geodesic`) over a grid of costs (`routes.free_space`)."""
-  s, d = cell_centres(ground)
-  step_s, step_d = cell_sizes(ground)
+  s, d = cell_centres(ground, to_goal.shape)
+  step_s, step_d = cell_sizes(ground, to_goal.shape)
 
   def slope(before: jax.Array, after: jax.Array, step: jax.Array) -> jax.Array:
     # upwind: towards the lower neighbour, so that nothing behind a wall counts
@@ -111,11 +113,12 @@ def surroundings_of(scene: Scene, people: People, goal: jax.Array, pos: jax.Arra
     ground=scene.ground,
     goal_x=goal[0] - pos[0],
     goal_y=goal[1] - pos[1],
+    walls=None if scene.walls is None else seen_from(scene.walls, pos),
   )
 
 
 def static_clearance(near: Surroundings, x: jax.Array, y: jax.Array) -> jax.Array:
-  """Distance [...] (m) of points x, y [...] (relative) to the nearest outline; 0 inside rectangles."""
+  """Distance [...] (m) of points x, y [...] (relative) to the nearest outline or wall; 0 inside rectangles."""
   things = near.things
   square = jnp.full(x.shape, FAR * FAR)
   for i in range(things.x.shape[0]):
@@ -128,7 +131,7 @@ def static_clearance(near: Surroundings, x: jax.Array, y: jax.Array) -> jax.Arra
   for i in range(things.radius.shape[0]):
     dx, dy = x - things.disc_x[i], y - things.disc_y[i]
     distance = jnp.minimum(distance, jnp.sqrt(dx * dx + dy * dy) - things.radius[i])
-  return distance
+  return distance if near.walls is None else jnp.minimum(distance, walls_at(near.walls, x, y)[0])
 
 
 def person_clearance(near: Surroundings, x: jax.Array, y: jax.Array, time: jax.Array, drift: float) -> jax.Array:
@@ -163,9 +166,9 @@ def fence_clearance(near: Surroundings, s: jax.Array, d: jax.Array) -> jax.Array
   return jnp.minimum(along, jnp.minimum(d - b[2], b[3] - d))
 
 
-def cells(ground: Ground, s: jax.Array, d: jax.Array) -> jax.Array:
-  """Index [...] int32 into a raveled grid of the cells that hold street points s, d [...]."""
-  step_s, step_d = cell_sizes(ground)
-  row = jnp.clip((s - ground.bounds[0]) / step_s, 0, GRID - 1).astype(jnp.int32)
-  column = jnp.clip((d - ground.bounds[2]) / step_d, 0, GRID - 1).astype(jnp.int32)
-  return row * GRID + column
+def cells(ground: Ground, grid: tuple[int, ...], s: jax.Array, d: jax.Array) -> jax.Array:
+  """Index [...] int32 into a raveled grid of this shape, of the cells that hold street points s, d [...]."""
+  step_s, step_d = cell_sizes(ground, grid)
+  row = jnp.clip((s - ground.bounds[0]) / step_s, 0, grid[0] - 1).astype(jnp.int32)
+  column = jnp.clip((d - ground.bounds[2]) / step_d, 0, grid[1] - 1).astype(jnp.int32)
+  return row * grid[1] + column

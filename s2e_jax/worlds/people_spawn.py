@@ -67,7 +67,10 @@ def spawn_people(
   num: person slots (Slots.people). count: how many are wanted, clipped to num; fewer come where there is no room.
   keep_clear: [M, 2] m, points that nobody spawns within 1.5 m of. route: [L, 2] m, where the robot is going to
   drive, its start first: some step out in front of it (nobody without a route).
+  ValueError for a scene with walls, which has no pavements to walk along: use `spawn_among_walls`.
   """
+  if scene.walls is not None:
+    raise ValueError('spawn_people knows no walls; use spawn_among_walls where scene.walls is not None')
   num_boxes = scene.boxes.x.shape[0]
   per_path = people_paths.NUM_UNIFORMS + 2
   uniforms = jax.random.uniform(key, (num * (_OWN + _CANDIDATES * per_path) + 3 * num_boxes,))

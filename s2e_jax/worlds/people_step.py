@@ -13,6 +13,7 @@ from s2e_jax.worlds import people_steering as steering
 from s2e_jax.worlds.distance import outline_distances
 from s2e_jax.worlds.people_spawn import static_outlines
 from s2e_jax.worlds.people_state import MAX_SPEED, NUM_WAYPOINTS, People
+from s2e_jax.worlds.people_walls import barrier_ahead, free_way_past_walls, stopped_by_walls, wall_barrier
 
 _apart = jax.lax.optimization_barrier
 
@@ -104,6 +105,12 @@ def _unit(vectors: jax.Array, longest: float = 1.0) -> jax.Array:
   return vectors * jnp.minimum(1.0, longest / size)
 
 
+def _obeyed(velocity: jax.Array, barriers: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+  """Velocity [N, 2] near the given one that obeys barriers (normals [N, M, 2], speeds [N, M] m/s)."""
+  normals, allowed = zip(*barriers, strict=True)
+  return steering.obey_barriers(velocity, jnp.concatenate(normals, axis=1), jnp.concatenate(allowed, axis=1))
+
+
 def walking_speed(people: People, aim: jax.Array, wait: jax.Array) -> jax.Array:
   """Speed [N] (m/s) that people want now: 0 for those who stand or wait; companions wait for each other.
 
@@ -160,6 +167,9 @@ def step_people(
   # step takes 1.6 times as long without them on a CPU.
   heading, speed, shape = _apart((steering.headings_around(aim), speed, shape))
   way = steering.free_way_past_objects(shape, position, heading, people.radius + steering.WALL_SPACE)
+  if scene.walls is not None:
+    to_walls = free_way_past_walls(scene.walls, position, heading, people.radius + steering.WALL_SPACE)
+    way = jnp.minimum(way, to_walls)
   space = steering.SPACE + jnp.where(is_robot & people.yields[:, None], ROBOT_SPACE, 0.0)
   reach = people.radius[:, None] + radii + space
   meets, reach, walk = _apart(((is_other & ~together).T, reach.T, heading * speed[:, None, None]))
@@ -194,14 +204,18 @@ def step_people(
   fleeing = jnp.maximum(separation - steering.BRAKING * dt, 0.0)
   fleeing = jnp.where(is_robot, jnp.clip(separation, -1.0, 0.0), fleeing)
   to_others = steering.safe_approach((distance - radii - people.radius[:, None]) / 2, dt) + fleeing
-  allowed = [
-    steering.safe_approach(gap - people.radius[:, None], dt),
-    steering.safe_approach(fence - people.radius[:, None] - 0.05, dt),
-    jnp.where(is_other, to_others, steering.FREE),
+  barriers = [
+    (normal, steering.safe_approach(gap - people.radius[:, None], dt)),
+    (inwards, steering.safe_approach(fence - people.radius[:, None] - 0.05, dt)),
+    (away, jnp.where(is_other, to_others, steering.FREE)),
   ]
-  velocity = steering.obey_barriers(
-    velocity, jnp.concatenate([normal, inwards, away], axis=1), jnp.concatenate(allowed, axis=1)
-  )
+  if scene.walls is not None:
+    barriers.append(wall_barrier(scene.walls, position, people.radius, dt))
+  velocity = _obeyed(velocity, barriers)
+  if scene.walls is not None:
+    barriers.append(barrier_ahead(scene.walls, position, velocity, people.radius, dt))
+    velocity = _obeyed(velocity, barriers)
+    velocity = stopped_by_walls(scene.walls, position, velocity, people.radius, dt)
   velocity = jnp.where(present[:, None], velocity, 0.0)
   is_slow = jnp.sum(velocity * aim, axis=-1) < 0.2 * people.preferred_speed
   return dataclasses.replace(

@@ -1,7 +1,7 @@
 """Shortest ways through a scene: where a robot fits, how far every place is from the goal, and the way there.
 
-A grid of GRID x GRID cells covers `ground.bounds` in street coordinates, index [i, j] for s and d. A step along s
-is (1 - curvature d) times as long as on the centre line.
+A grid of I x J cells covers `ground.bounds` in street coordinates, index [i, j] for s and d; GRID x GRID unless
+the caller wants others. A step along s is (1 - curvature d) times as long as on the centre line.
 
 Distances solve the eikonal equation |grad D| = cost by semi-Lagrangian updates over the eight triangles around a
 cell (Tsitsiklis 1995), which favour no direction, swept in four directions like fast sweeping (Zhao 2005): a row
@@ -17,43 +17,49 @@ import jax.numpy as jnp
 
 from s2e_jax.scene import Ground, Scene, on_pavement, to_street, to_world
 from s2e_jax.worlds.distance import Outlines, outlines
+from s2e_jax.worlds.walls import walls_at
 
 GRID = 64
+SHAPE: tuple[int, ...] = (GRID, GRID)
 # Values from here on mark cells that no way leads from.
 UNREACHABLE = 1e3
 # The field is done when no cell changes by more than this (m), at the latest after so many rounds of sweeps.
 SETTLED, MAX_ROUNDS = 0.02, 16
 
 
-def cell_sizes(ground: Ground) -> tuple[jax.Array, jax.Array]:
-  """Length of a cell along the centre line and across it (m)."""
+def cell_sizes(ground: Ground, grid: tuple[int, ...] = SHAPE) -> tuple[jax.Array, jax.Array]:
+  """Length of a cell along the centre line and across it (m), of a grid of this shape."""
   b = ground.bounds
-  return (b[1] - b[0]) / GRID, (b[3] - b[2]) / GRID
+  return (b[1] - b[0]) / grid[0], (b[3] - b[2]) / grid[1]
 
 
-def cell_centres(ground: Ground) -> tuple[jax.Array, jax.Array]:
-  """Street coordinates s [GRID] and d [GRID] (m) of the cells' centres."""
-  step_s, step_d = cell_sizes(ground)
-  middle = jnp.arange(GRID) + 0.5
-  return ground.bounds[0] + middle * step_s, ground.bounds[2] + middle * step_d
+def cell_centres(ground: Ground, grid: tuple[int, ...] = SHAPE) -> tuple[jax.Array, jax.Array]:
+  """Street coordinates s [I] and d [J] (m) of the cells' centres."""
+  step_s, step_d = cell_sizes(ground, grid)
+  middle_s = jnp.arange(grid[0]) + 0.5
+  middle_d = middle_s if grid[1] == grid[0] else jnp.arange(grid[1]) + 0.5
+  return ground.bounds[0] + middle_s * step_s, ground.bounds[2] + middle_d * step_d
 
 
-def _quarter_distances(shape: Outlines, ground: Ground, include_people: bool) -> tuple[jax.Array, jax.Array]:
-  """Distance [GRID, GRID] (m) to the nearest outline: at the centre and at the best middle of a cell's quarters.
+def _quarter_distances(
+  scene: Scene, shape: Outlines, include_people: bool, grid: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+  """Distance [I, J] (m) to the nearest outline or wall: at the centre and at the best middle of a cell's quarters.
 
-  Distances at the quarters come from the distance at the centre and its gradient: exact beside straight walls.
+  Distances at the quarters come from the distance at the centre and its gradient: exact beside straight outlines.
   """
+  ground = scene.ground
   k = ground.curvature
-  s, d = cell_centres(ground)
-  step_s, step_d = cell_sizes(ground)
+  s, d = cell_centres(ground, grid)
+  step_s, step_d = cell_sizes(ground, grid)
   x, y = to_world(s[:, None], d[None, :], k)
   # half a quarter along s and across, in the world
   shift = 0.25 * step_s * (1 - k * d)[None, :]
   cos, sin = jnp.cos(k * s)[:, None], jnp.sin(k * s)[:, None]
   solid = shape.is_solid if include_people else shape.is_solid & ~shape.is_person
   num_boxes = shape.x.shape[0]
-  far = jnp.full((GRID, GRID), 1e3)
-  best = (far,) * 5  # centre, then the quarters
+  far = jnp.full(grid, 1e3)
+  best: tuple[jax.Array, ...] = (far,) * 5  # centre, then the quarters
 
   def add(best: tuple, distance: jax.Array, nx: jax.Array, ny: jax.Array, is_solid: jax.Array) -> tuple:
     distance = jnp.where(is_solid, distance, 1e3)
@@ -86,6 +92,13 @@ def _quarter_distances(shape: Outlines, ground: Ground, include_people: bool) ->
   discs = (shape.disc_x, shape.disc_y, shape.radius, solid[num_boxes:])
   best, _ = jax.lax.scan(add_box, best, boxes)
   best, _ = jax.lax.scan(add_disc, best, discs)
+  if scene.walls is not None:
+    # a way between two walls has no gradient in its middle: what the quarters have is looked up
+    to_walls = [walls_at(scene.walls, x, y)[0]]
+    for i, j in ((0.25, 0.25), (0.25, -0.25), (-0.25, 0.25), (-0.25, -0.25)):
+      middle = to_world(s[:, None] + i * step_s, d[None, :] + j * step_d, k)
+      to_walls.append(walls_at(scene.walls, *middle)[0])
+    best = tuple(jnp.minimum(b, w) for b, w in zip(best, to_walls, strict=True))
   quarters = jnp.maximum(jnp.maximum(best[1], best[2]), jnp.maximum(best[3], best[4]))
   return best[0], quarters
 
@@ -98,17 +111,18 @@ def free_space(
   off_pavement: float | jax.Array = 3.0,
   height: float | jax.Array = 0.65,
   include_people: bool = False,
+  grid: tuple[int, ...] = SHAPE,
 ) -> jax.Array:
-  """Cost [GRID, GRID] of a metre of way in each cell, inf where a disc of `radius` (m) does not fit.
+  """Cost [I, J] (the shape `grid`) of a metre of way in each cell, inf where a disc of `radius` (m) does not fit.
 
   1 on clear pavement; up to 1 + clear_cost, quadratically, where less than `keep_clear` (m) is left beside the
   disc; `off_pavement` more on the carriageway (but for crossings) and on grass: inf there closes it.
   A passage wider than the disc by half a cell is always found. height: m above ground of what is in the way.
   """
   ground = scene.ground
-  s, d = cell_centres(ground)
-  step_s, step_d = cell_sizes(ground)
-  centre, quarters = _quarter_distances(outlines(scene, height), ground, include_people)
+  s, d = cell_centres(ground, grid)
+  step_s, step_d = cell_sizes(ground, grid)
+  centre, quarters = _quarter_distances(scene, outlines(scene, height), include_people, grid)
   stretch = 1 - ground.curvature * d
   b = ground.bounds
   to_fence_s = jnp.minimum(s - b[0], b[1] - s)[:, None] * stretch[None, :]
@@ -157,7 +171,7 @@ def _sweep(grid: jax.Array, cost: jax.Array, step: jax.Array, cross: jax.Array, 
 
 
 def geodesic(scene: Scene, free: jax.Array, goal: jax.Array) -> jax.Array:
-  """Length [GRID, GRID] of the least costly way to goal [2] (m in the world), from costs `free` of `free_space`.
+  """Length [I, J] of the least costly way to goal [2] (m in the world), from costs `free` [I, J] of `free_space`.
 
   2 UNREACHABLE where there is none. Cells where the robot does not fit but beside which it does hold UNREACHABLE
   plus the length from there, so that `geodesic_at` knows the way out.
@@ -165,8 +179,8 @@ def geodesic(scene: Scene, free: jax.Array, goal: jax.Array) -> jax.Array:
   """
   ground = scene.ground
   k = ground.curvature
-  s, d = cell_centres(ground)
-  step_s, step_d = cell_sizes(ground)
+  s, d = cell_centres(ground, free.shape)
+  step_s, step_d = cell_sizes(ground, free.shape)
   stretch = 1 - k * d
   is_free = jnp.isfinite(free)
   cost = jnp.where(is_free, free, 1e6)
@@ -176,7 +190,7 @@ def geodesic(scene: Scene, free: jax.Array, goal: jax.Array) -> jax.Array:
   near = (jnp.abs(s[:, None] - goal_s) < 1.5 * step_s) & (jnp.abs(d[None, :] - goal_d) < 1.5 * step_d)
   grid = jnp.where(near & is_free, straight * cost, UNREACHABLE)
 
-  steps_s, steps_d, cost_t = step_s * stretch, jnp.broadcast_to(step_d, (GRID,)), cost.T
+  steps_s, steps_d, cost_t = step_s * stretch, jnp.broadcast_to(step_d, s.shape), cost.T
 
   def sweeps(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     before, _, count = carry
@@ -210,16 +224,18 @@ def geodesic_at(grid: jax.Array, ground: Ground, points: jax.Array) -> jax.Array
 
   Always finite: where no cell around is free, the distance of the nearest way out; else 2 UNREACHABLE.
   """
-  step_s, step_d = cell_sizes(ground)
+  rows, columns = grid.shape
+  step_s, step_d = cell_sizes(ground, (rows, columns))
   s, d = to_street(points[:, 0], points[:, 1], ground.curvature)
-  i = jnp.clip((s - ground.bounds[0]) / step_s - 0.5, 0, GRID - 1.001)
-  j = jnp.clip((d - ground.bounds[2]) / step_d - 0.5, 0, GRID - 1.001)
+  i = jnp.clip((s - ground.bounds[0]) / step_s - 0.5, 0, rows - 1.001)
+  j = jnp.clip((d - ground.bounds[2]) / step_d - 0.5, 0, columns - 1.001)
   low_i, low_j = jnp.floor(i), jnp.floor(j)
   a, b = i - low_i, j - low_j
-  corner = (low_i * GRID + low_j).astype(jnp.int32)
+  corner = (low_i * columns + low_j).astype(jnp.int32)
   flat = grid.reshape(-1)
   total = free_weight = way_out = jnp.zeros_like(s)
-  for offset, weight in ((0, (1 - a) * (1 - b)), (1, (1 - a) * b), (GRID, a * (1 - b)), (GRID + 1, a * b)):
+  corners = (0, (1 - a) * (1 - b)), (1, (1 - a) * b), (columns, a * (1 - b)), (columns + 1, a * b)
+  for offset, weight in corners:
     value = jnp.take(flat, corner + offset, mode='clip')
     weight = weight + 1e-4
     is_free = value < UNREACHABLE

@@ -16,7 +16,7 @@ class World:
   scene: with the people already in it. people: where they stand and walk.
   start_in_world: [2] m, start_yaw: [] rad: pose of the robot origin.
   goal_in_world: [2] m.
-  to_goal: [64, 64] m of way from every cell of the world to the goal (`routes.geodesic`).
+  to_goal: [I, J] m of way from every cell of the world to the goal (`routes.geodesic`); 64 by 64 in streets.
   path_length: [] m of way from the start to the goal.
   layout: [] int32 row of the generator's table of layouts (`layouts.LayoutTable`), -1 in hand-drawn worlds.
   """
