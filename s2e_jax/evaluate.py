@@ -3,7 +3,8 @@
 PATH is a run's folder or one checkpoint in it. Open loop (configs/openloop.py) compares with recorded drives and
 writes results.json, table.md and pictures/*.png into DIR; closed loop (configs/closedloop.py) lets any number of
 checkpoints, PATH,PATH,..., drive the same simulated episodes and writes results.json, table.md, episodes.jsonl,
-maps/*.png and a film.
+maps/*.png and a film. NavBench-GS (configs/navbench.py) lets them, and ONNX files, drive in Gaussian-splat scenes
+and writes report.html, results.json, table.md and episodes.jsonl.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from s2e_jax.openloop.selection import choose_clips
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.structs import DT
 from s2e_jax.training.restore import load_policy
-from s2e_jax.training.rundir import BEST, CHECKPOINTS
+
+KINDS = ('openloop', 'closedloop', 'navbench')
 
 
 def define_flags() -> None:
@@ -95,41 +97,29 @@ def run_closedloop(config: ConfigDict, checkpoints: Sequence[Path], out: Path) -
   """
   # the simulator takes seconds to import, and open loop does without it
   from s2e_jax.closedloop import run
-  from s2e_jax.closedloop.policies import Contender, DrivingPolicy, camera_policy
-  from s2e_jax.controller import CommandLimits
-  from s2e_jax.policy.config import PolicyConfig
+  from s2e_jax.navbench.policies.registry import make_contenders
   from s2e_jax.sim import settings
   from s2e_jax.worlds.layouts import layout_table
 
   env = settings.make_env(config)
   worlds = settings.world_config(config.world, env.config.robot)
-  limits, controller = CommandLimits.of(env.config.robot), config.controller.to_dict()
-  others = run.baselines(config.baselines, env, careful=config.careful, **controller)
-  names = [_name_of(path) for path in checkpoints]
-  run.check_names([*names, *(c.name for c in others)])
   run.check_episodes(config.split, config.num_episodes, config.batch)
-  policies: dict[PolicyConfig, DrivingPolicy] = {}  # checkpoints of one shape share a program
-  contenders, models, notes = [], {}, []
-  for name, path in zip(names, checkpoints, strict=True):
-    policy, variables, description = load_policy(path, config.which)
-    c = policy.config
-    given = camera_contract(
-      c.image_height, c.image_width, c.num_history, 1 / DT, run.cameras_of(worlds, c.image_height, c.image_width)
-    )
-    try:
-      found = check_camera_contract(description['camera_contract'], given, config.allow_other_camera)
-    except ValueError as error:
-      raise ValueError(f'{name} cannot drive the robot {config.env.robot!r}: {error}') from error
-    notes += [f'{name} was trained with another camera: {line}.' for line in found]
-    if c not in policies:
-      policies[c] = camera_policy(c, limits, **controller, **config.picture.to_dict())
-    contenders.append(Contender(name, policies[c], variables))
-    models[name] = {'path': str(path), 'model': c.name, 'step': description.get('step')}
-  for line in notes:
+  lineup = make_contenders(
+    config.baselines,
+    checkpoints,
+    env.config.robot,
+    cameras=functools.partial(run.cameras_of, worlds),
+    which=config.which,
+    careful=config.careful,
+    allow_other_camera=config.allow_other_camera,
+    **config.controller.to_dict(),
+    **config.picture.to_dict(),
+  )
+  for line in lineup.notes:
     logging.warning(line)
   results, _ = run.evaluate_closedloop(
     env,
-    [*contenders, *others],
+    lineup.contenders,
     out,
     split=config.split,
     num_episodes=config.num_episodes,
@@ -146,21 +136,13 @@ def run_closedloop(config: ConfigDict, checkpoints: Sequence[Path], out: Path) -
       'obstacles per 10 m': config.world.object_density[1],
       'seconds': config.env.time_limit,
     },
-    checkpoints=models,
-    notes=notes,
+    checkpoints=lineup.models,
+    notes=lineup.notes,
     num_resamples=config.num_resamples,
     num_maps=config.num_maps,
     film=config.film,
   )
   return results
-
-
-def _name_of(checkpoint: Path) -> str:
-  """The run's folder's name, of a run, one of its folders of checkpoints, or one checkpoint."""
-  path = checkpoint.absolute()
-  while path.name.isdigit() or path.name in (BEST, CHECKPOINTS):
-    path = path.parent
-  return path.name
 
 
 def main(argv: list[str]) -> None:
@@ -170,18 +152,21 @@ def main(argv: list[str]) -> None:
   options = flags.FLAGS
   config = options.config
   paths, out = [Path(path) for path in options.checkpoint], Path(options.out)
-  if config.kind not in ('openloop', 'closedloop'):
-    raise app.UsageError(
-      f"config.kind={config.kind!r} must be 'openloop' or 'closedloop'; use configs/openloop.py or closedloop.py"
-    )
+  if config.kind not in KINDS:
+    raise app.UsageError(f'config.kind={config.kind!r} must be one of {KINDS}; use configs/<kind>.py')
   if config.kind == 'openloop' and len(paths) != 1:
     raise app.UsageError(f'open loop takes one --checkpoint, not {len(paths)}; run the command for each')
   log_to_console()
   set_up_compilation()
   if config.kind == 'openloop':
     run_openloop(config, paths[0], out)
-  else:
+  elif config.kind == 'closedloop':
     run_closedloop(config, paths, out)
+  else:
+    # the benchmark takes seconds to import, and the others do without it
+    from s2e_jax.navbench.command import run_navbench
+
+    run_navbench(config, paths, out)
   print((out / 'table.md').read_text())
 
 

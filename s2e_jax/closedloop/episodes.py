@@ -5,6 +5,7 @@ Worlds are begun by a program of their own: every policy under test starts from 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 from brax.envs.base import State
 from flax import struct
 
-from s2e_jax.closedloop.policies import DrivingPolicy, told
+from s2e_jax.closedloop.policies import DrivingPolicy, at_goals, told
+from s2e_jax.render.render import Pictures, RenderOptions, render
 from s2e_jax.scene import Scene
-from s2e_jax.sim.batch import camera_pictures
+from s2e_jax.sim.cameras import views_of
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import Episode, episode_key, pose_of
 from s2e_jax.sim.observe import person_gap
@@ -30,7 +32,8 @@ class Traces:
 
   Of moments, the last one repeated after an episode's end: position: [T+1, 2] m. yaw: [T+1] rad. speed: [T+1] m/s.
   way: [T+1] m of way left to the goal. gap: [T+1] m between the robot's outline and the nearest person's, FAR
-  without people. people: [T+1, N, 2] m.
+  without people. clearance: [T+1] m to the nearest thing, wall or person, 0 in contact, FAR before the first step.
+  people: [T+1, N, 2] m.
   Of steps, zero after the end: command: [T, 2] m/s, rad/s. contact: [T] bool, an impulse above the environment's
   min_impulse. Where such a contact began, by_robot: [T] bool, it was the robot that moved into the other, and
   hit_kind: [T] int32 of scene.KINDS.
@@ -43,6 +46,7 @@ class Traces:
   speed: Array
   way: Array
   gap: Array
+  clearance: Array
   people: Array
   command: Array
   contact: Array
@@ -59,7 +63,36 @@ class Traces:
 
 
 Begin = Callable[[jax.Array, jax.Array], Episode]
-Drive = Callable[[Any, Episode], Traces]
+Drive = Callable[..., Traces]
+# (scenery, episodes [B], options, senses of a policy) -> Pictures with these fields: what the robots' cameras see
+See = Callable[[Any, Episode, RenderOptions, tuple[str, ...]], Any]
+
+
+def see_records(scenery: Any, episodes: Episode, options: RenderOptions, senses: tuple[str, ...]) -> Pictures:
+  """Pictures of the scene records that the episodes carry; they need no scenery beside them."""
+  del scenery
+  return render(episodes.world.scene, views_of(episodes), options, want=senses)
+
+
+def pictures_for(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode) -> Pictures | None:
+  """What `policy` senses of episodes [B], and nothing else; None for the blind."""
+  if policy.options is None:
+    return None
+  pictures: Pictures = see(scenery, episodes, policy.options, policy.senses)
+  given = {name: getattr(pictures, name) for name in policy.senses}
+  missing = [name for name, value in given.items() if value is None]
+  if missing:
+    raise ValueError(f'the policy senses {policy.senses}, but its pictures have no {missing}; give another `see`')
+  return Pictures(**given)
+
+
+def goal_pictures(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode) -> jax.Array | None:
+  """[B, h, w, 3] uint8, the view at the goals with all else as it is now; None for who is not told an image."""
+  if policy.goal != 'image':
+    return None
+  with_eyes = dataclasses.replace(policy, senses=('rgb',))
+  pictures = pictures_for(with_eyes, see, scenery, at_goals(episodes))
+  return None if pictures is None else pictures.rgb
 
 
 @functools.lru_cache(maxsize=16)
@@ -76,12 +109,13 @@ def make_begin(env: UrbanEnv) -> Begin:
 
 
 @functools.lru_cache(maxsize=16)
-def make_drive(env: UrbanEnv, policy: DrivingPolicy) -> Drive:
-  """A jitted function (params, episodes [B] at their starts) -> Traces; one compile per B and tree of params.
+def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> Drive:
+  """A jitted function (params, episodes [B] at their starts, scenery=None) -> Traces.
 
-  The same environment and policy give the same function again. Runs at 4 Hz until all have arrived or the time
-  limit; who is done stays as it is. Raises ValueError when `env` does not play by the rules of judging: contact
-  only counts, there is a time limit, actions are commands.
+  One compile per B and tree of params. see: makes the pictures, of what is in the episodes and of `scenery`, which
+  all episodes share. The same arguments give the same function again. Runs at 4 Hz until all have arrived or the
+  time limit; who is done stays as it is. Raises ValueError when `env` does not play by the rules of judging:
+  contact only counts, there is a time limit, actions are commands.
   """
   config = env.config
   if config.end_on_collision or not config.max_steps or config.action != 'command':
@@ -100,14 +134,15 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy) -> Drive:
       'speed': base.velocity[:, 0],
       'way': episodes.way,
       'gap': gaps(episodes.people, base),
+      'clearance': base.touch.clearance,
       'people': episodes.people.position,
     }
 
-  def one_step(params: Any, carry: Any) -> Any:
+  def one_step(params: Any, scenery: Any, goal: jax.Array | None, carry: Any) -> Any:
     t, episodes, memory, is_over, has_arrived, moments, steps = carry
-    frames = None if policy.options is None else camera_pictures(episodes, policy.options)
-    shown = episodes if policy.is_privileged else told(episodes)
-    command, memory = policy.act(params, memory, shown, frames)
+    pictures = pictures_for(policy, see, scenery, episodes)
+    shown = episodes if policy.is_privileged else told(episodes, policy.goal, goal)
+    command, memory = policy.act(params, memory, shown, pictures)
     # the state's other entries are outputs of a step only
     state = jax.vmap(lambda e, a: env.step(State(e, None, None, None, {}, {}), a))(episodes, command)
     info, after = state.info, state.pipeline_state
@@ -126,10 +161,11 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy) -> Drive:
     return t + 1, episodes, memory, is_over, has_arrived, moments, steps
 
   @jax.jit
-  def drive(params: Any, episodes: Episode) -> Traces:
+  def drive(params: Any, episodes: Episode, scenery: Any = None) -> Traces:
     num = episodes.step.shape[0]
     start, nothing = episodes, jnp.zeros(num, bool)
-    memory = policy.init(episodes if policy.is_privileged else told(episodes))
+    goal = goal_pictures(policy, see, scenery, episodes)
+    memory = policy.init(episodes if policy.is_privileged else told(episodes, policy.goal, goal))
     first = moment(episodes)
     moments = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_steps + 1, *x.shape)), first)
     steps = {name: jnp.zeros((num_steps, num), bool) for name in ('contact', 'by_robot')}
@@ -139,7 +175,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy) -> Drive:
     carry = _like(carry, carry)
     goes_on = lambda carry: (carry[0] < num_steps) & ~jnp.all(carry[3])
     end, episodes, _, _, has_arrived, moments, steps = jax.lax.while_loop(
-      goes_on, lambda carry: _like(one_step(params, carry), carry), carry
+      goes_on, lambda carry: _like(one_step(params, scenery, goal, carry), carry), carry
     )
     # moments after the loop's own end: rows it never came to
     is_later = jnp.arange(num_steps + 1) > end

@@ -29,6 +29,7 @@ CLASSES = ('success', 'collision_stuck', 'wrong_stop', 'oscillation', 'off_route
 REFRACTORY = 1.0  # s after a counted contact in which none is counted
 GOAL_RADIUS = 1.0  # m from the goal that route completion and SPL take as arrival
 NOBODY = 100.0  # m: a larger gap means that there are no people
+PERSONAL_SPACE = 0.5  # m between outlines below which the robot is too close to a person
 
 _LATELY, _LONG = 10.0, 20.0  # s before the end
 _PLACE = 1.0  # m round the mean place that count as staying
@@ -76,6 +77,37 @@ def spl(success: np.ndarray, shortest: np.ndarray, driven: np.ndarray) -> np.nda
   """
   least = np.maximum(shortest - GOAL_RADIUS, 1e-6)
   return np.where(success, least / np.maximum(least, driven), 0.0)
+
+
+def sct(success: np.ndarray, shortest: np.ndarray, seconds: np.ndarray, top_speed: float) -> np.ndarray:
+  """[B] success weighted by completion time (Yokoyama et al., arXiv:2103.08022): S T_fast / max(T, T_fast).
+
+  T_fast is a bound that nobody beats: the shortest way [B] (m), less the GOAL_RADIUS at its end, at `top_speed`
+  (m/s) all along; the paper plans with the robot's dynamics instead, so ours is the stricter figure. Raises
+  ValueError unless top_speed > 0.
+  """
+  if not top_speed > 0:
+    raise ValueError(f'top_speed={top_speed} m/s must be > 0: the fastest that the robot can drive')
+  fastest = np.maximum(shortest - GOAL_RADIUS, 1e-6) / top_speed
+  return np.where(success, fastest / np.maximum(fastest, seconds), 0.0)
+
+
+def intrusion_share(gap: np.ndarray, num_steps: np.ndarray, near: float = PERSONAL_SPACE) -> np.ndarray:
+  """[B] share of the moments up to the end, of gap [B, T+1] m, in which a person is nearer than `near` m.
+
+  NaN where there are no people.
+  """
+  seen = np.arange(gap.shape[1]) <= np.asarray(num_steps)[:, None]
+  share = ((gap < near) & seen).sum(axis=1) / seen.sum(axis=1)
+  return np.where(gap.min(axis=1) < NOBODY, share, np.nan)
+
+
+def jerk(speed: np.ndarray, num_steps: np.ndarray) -> np.ndarray:
+  """[B] mean |second difference| of the forward speed [B, T+1] m/s up to the end, m/s^3; NaN below two steps."""
+  bends = np.abs(np.diff(np.asarray(speed, float), n=2, axis=1)) / DT**2
+  counts = np.arange(2, speed.shape[1]) <= np.asarray(num_steps)[:, None]
+  num = counts.sum(axis=1)
+  return np.where(num > 0, (bends * counts).sum(axis=1) / np.maximum(num, 1), np.nan)
 
 
 def failure_class(
@@ -161,4 +193,21 @@ def episode_metrics(traces: Any) -> dict[str, np.ndarray]:
     'person_gap': np.where(gap < NOBODY, gap, np.nan),
     'nan_commands': np.asarray(traces.nan_actions, float),
     'failure': failure_class(success, num_steps, position, np.asarray(traces.yaw), way, contact).astype(float),
+  }
+
+
+def driving_metrics(traces: Any, top_speed: float) -> dict[str, np.ndarray]:
+  """More figures [B] by name, of how well it was driven; NaN where an episode has none. Same traces.
+
+  sct: see `sct`; top_speed: m/s. intrusion: share of the time within a person's PERSONAL_SPACE. jerk: m/s^3.
+  clearance: m, the least between the robot's outline and anything; NaN where nothing was near.
+  """
+  num_steps, gap = np.asarray(traces.num_steps), np.asarray(traces.gap, np.float64)
+  success, shortest = np.asarray(traces.has_arrived, bool), np.asarray(traces.path_length, np.float64)
+  least = np.asarray(traces.clearance, np.float64).min(axis=1)
+  return {
+    'sct': sct(success, shortest, num_steps * DT, top_speed),
+    'intrusion': intrusion_share(gap, num_steps),
+    'jerk': jerk(np.asarray(traces.speed), num_steps),
+    'clearance': np.where(least < NOBODY, least, np.nan),
   }

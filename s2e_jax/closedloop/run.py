@@ -16,14 +16,11 @@ from absl import logging
 from s2e_jax.closedloop import pictures, report
 from s2e_jax.closedloop.episodes import Traces, make_begin, make_drive
 from s2e_jax.closedloop.metrics import episode_metrics
-from s2e_jax.closedloop.policies import SHARES, Contender, expert, goal_seeker
+from s2e_jax.closedloop.policies import Contender
 from s2e_jax.closedloop.splits import episode_keys
-from s2e_jax.controller import CommandLimits
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.structs import Camera
 from s2e_jax.worlds.config import WorldConfig
-
-BASELINES = ('straight_to_goal', 'stand_still', 'expert')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +29,6 @@ class Judged:
 
   traces: dict[str, Traces]
   figures: dict[str, dict[str, np.ndarray]]
-
-
-def baselines(
-  names: Sequence[str], env: UrbanEnv, lookahead: int = 2, rule: str = 'arc', careful: bool = False
-) -> list[Contender]:
-  """The contenders of these names of BASELINES; ValueError names the ones there are."""
-  unknown = [name for name in names if name not in BASELINES]
-  if unknown:
-    raise ValueError(f'baselines={unknown} are unknown: choose from {BASELINES}')
-  robot = env.config.robot
-  seeker = goal_seeker(CommandLimits.of(robot), lookahead, rule)
-  return [
-    Contender(name, seeker, jnp.float32(SHARES[name]))
-    if name in SHARES
-    else Contender(name, expert(robot, careful), jnp.zeros(()))
-    for name in names
-  ]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -76,13 +76,14 @@ def all_in_one(small_policy):
     stack = jnp.zeros((num, config.num_history, config.image_height, config.image_width, 3), jnp.uint8)
     return camera.init(shown), stack
 
-  def act(params, memory, shown, frames):
-    assert isinstance(shown, Told)
+  def act(params, memory, shown, pictures):
+    assert isinstance(shown, Told) and pictures.depth is None and pictures.segmentation is None
     tokens, stack = memory
+    frames = pictures.rgb
     shifted = jnp.concatenate([stack[:, 1:], frames[:, None]], axis=1)
     refilled = jnp.repeat(frames[:, None], config.num_history, axis=1)
     stack = jnp.where(shown.is_first[:, None, None, None, None], refilled, shifted)
-    command, tokens = camera.act(params['variables'], tokens, shown, frames)
+    command, tokens = camera.act(params['variables'], tokens, shown, pictures)
     anew = policy.apply(params['variables'], stack, method='encode_frames')
     observation = Observation(stack, shown.goal_in_robot, jnp.ones(shown.is_first.shape, bool))
     found = policy.apply(params['variables'], observation)

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from configs import closedloop
-from s2e_jax.closedloop import run
 from s2e_jax.contracts import camera_contract
 from s2e_jax.evaluate import run_closedloop
+from s2e_jax.navbench.policies.registry import by_name
 from s2e_jax.robots import ROBOTS
 from s2e_jax.sim import settings
 from s2e_jax.store.checkpoint import CheckpointStore
@@ -49,7 +49,8 @@ def test_the_config_judges_and_does_not_train():
   assert worlds.look == 'C-near' and worlds.people == (4, 4)
   assert config.num_episodes == 500 and config.split == 'test'
   assert closedloop.get_config().split == 'validation' and closedloop.get_config().world.look == 'B'
-  assert [c.name for c in run.baselines(config.baselines, env)] == ['straight_to_goal', 'stand_still', 'expert']
+  named = [c.name for c in by_name(config.baselines, env.config.robot)]
+  assert named == ['straight_to_goal', 'stand_still', 'expert']
 
 
 @pytest.mark.parametrize(

@@ -168,21 +168,23 @@ def test_people_are_redrawn_where_they_walked(street_env, straight):
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_a_policy_without_privileges_is_told_of_nothing_but_the_goal(street_env):
+def test_a_policy_without_privileges_is_told_of_nothing_but_the_goal_and_its_own_motion(street_env):
   """That this is what the loop hands to a policy with a camera is asserted in `all_in_one`."""
   episodes = jax.eval_shape(make_begin(street_env), episode_keys('test', 3), jnp.float32(0))
   shown = told(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes))
-  assert [f.name for f in dataclasses.fields(shown)] == ['goal_in_robot', 'is_first']
-  assert [leaf.shape for leaf in jax.tree.leaves(shown)] == [(3, 2), (3,)]
+  assert [f.name for f in dataclasses.fields(shown)] == [
+    'goal_in_robot', 'is_first', 'speed', 'yaw_rate', 'goal_picture',
+  ]  # fmt: skip
+  assert [leaf.shape for leaf in jax.tree.leaves(shown)] == [(3, 2), (3,), (3,), (3,)]
 
 
 def test_the_expert_fits_the_loop_sees_everything_and_no_pictures(street_env):
   """Traced, not compiled."""
   planner = expert(ROBOTS['delivery'])
 
-  def act(params, memory, shown, frames):
-    assert isinstance(shown, Episode) and frames is None
-    return planner.act(params, memory, shown, frames)
+  def act(params, memory, shown, pictures):
+    assert isinstance(shown, Episode) and pictures is None
+    return planner.act(params, memory, shown, pictures)
 
   episodes = jax.eval_shape(make_begin(street_env), episode_keys('test', 3), jnp.float32(0))
   drive = make_drive(street_env, dataclasses.replace(planner, act=act))
@@ -199,7 +201,7 @@ def test_environments_with_other_rules_are_refused(street_env, change):
 def test_the_robot_that_stands_still_stands_whatever_its_limits():
   """A robot without reverse creeps under F_d of a standstill; the baseline must not."""
   seeker = goal_seeker(CommandLimits.of(ROBOTS['coco']))
-  shown = Told(jnp.array([[9.0, 2.0], [0.0, 0.0]]), jnp.ones(2, bool))
+  shown = Told(jnp.array([[9.0, 2.0], [0.0, 0.0]]), jnp.ones(2, bool), jnp.zeros(2), jnp.zeros(2))
   command, _ = seeker.act(jnp.float32(0.0), jnp.zeros(()), shown, None)
   np.testing.assert_array_equal(command, 0.0)
   command, _ = seeker.act(jnp.float32(1.0), jnp.zeros(()), shown, None)

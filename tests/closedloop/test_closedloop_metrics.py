@@ -44,6 +44,26 @@ def test_spl_by_hand():
   np.testing.assert_allclose(found, [1.0, 0.5, 0.0, 1.0])
 
 
+def test_sct_by_hand():
+  success, shortest = np.array([True, True, False, True]), np.full(4, 11.0)
+  found = metrics.sct(success, shortest, np.array([5.0, 20.0, 20.0, 4.0]), top_speed=2.0)
+  np.testing.assert_allclose(found, [1.0, 0.25, 0.0, 1.0])  # 10 m at 2 m/s take 5 s
+  with pytest.raises(ValueError, match='top_speed=0'):
+    metrics.sct(success, shortest, np.ones(4), 0.0)
+
+
+def test_intrusion_by_hand():
+  gap = np.array([[2.0, 0.4, 0.49, 0.5, 0.1], [0.3, 0.3, 0.3, 0.3, 0.3], [1e3] * 5, [9.0] * 5])
+  found = metrics.intrusion_share(gap, np.array([3, 4, 4, 4]))
+  np.testing.assert_allclose(found, [0.5, 1.0, np.nan, 0.0])  # the fifth moment of the first is after its end
+
+
+def test_jerk_by_hand():
+  speed = np.array([[0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 1.0, 0.0, 0.5, 9.0], [0.0, 1.0, 1.0, 1.0, 1.0]])
+  found = metrics.jerk(speed, np.array([4, 3, 1]))
+  np.testing.assert_allclose(found, [0.0, (2.0 + 1.5) / 2 * 16, np.nan])
+
+
 def line(start, end, num):
   return np.linspace(start, end, num)
 
@@ -129,3 +149,19 @@ def test_episode_metrics_by_hand():
   traces.by_robot = bools('.... ....')
   found = metrics.episode_metrics(traces)
   assert found['contacts_by_robot'].tolist() == [0, 0] and found['hit_by_people'].tolist() == [0, 1]
+
+
+def test_driving_metrics_by_hand():
+  traces = SimpleNamespace(
+    speed=np.array([[0.0, 1, 2, 2, 2], [0.0, 0, 0, 1, 1]]),
+    gap=np.array([[1e3] * 5, [2.0, 0.4, 0.0, 0.7, 0.9]]),
+    num_steps=np.array([3, 4]),
+    has_arrived=np.array([True, False]),
+    path_length=np.array([2.0, 9.0]),
+    clearance=np.array([[0.9, 0.3, 0.5, 0.5, 0.5], [1e3] * 5]),
+  )
+  found = metrics.driving_metrics(traces, top_speed=4.0)
+  expected = {'sct': [0.25 / 0.75, 0], 'intrusion': [np.nan, 0.4], 'clearance': [0.3, np.nan], 'jerk': [8, 32 / 3]}
+  assert set(found) == set(expected)
+  for name, values in expected.items():
+    np.testing.assert_allclose(found[name], values, err_msg=name)

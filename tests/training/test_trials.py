@@ -29,6 +29,7 @@ def traces_of(reached, speed=1.0):
   none = np.zeros((NUM, STEPS), bool)
   return Traces(
     position=position, yaw=0 * x, speed=0 * x + speed, way=6.0 - x, gap=0 * x + 1e3,
+    clearance=0 * x + 1e3,
     people=np.zeros((NUM, STEPS + 1, 1, 2)), command=np.zeros((NUM, STEPS, 2)), contact=none, by_robot=none,
     hit_kind=np.zeros((NUM, STEPS), int), num_steps=np.full(NUM, STEPS), has_arrived=arrived,
     nan_actions=np.zeros(NUM, int), scene=np.zeros((NUM, 1)), is_person=np.zeros((NUM, 1), bool),
