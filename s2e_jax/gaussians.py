@@ -1,7 +1,7 @@
-"""3D gaussians: the record of a splat scene that files are read into, geometry is found in and pictures are made of.
+"""3D gaussians: the record that files are read into, geometry is found in and pictures are made of.
 
-Conventions of 3D Gaussian Splatting (Kerbl et al., SIGGRAPH 2023): a gaussian is an ellipsoid with an opacity and a
-colour that depends on the direction it is seen from, given by spherical harmonics.
+Conventions of 3D Gaussian Splatting (Kerbl et al., SIGGRAPH 2023): a gaussian is an ellipsoid with an opacity and
+a colour that depends on the direction it is seen from, given by spherical harmonics.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ LEVELS = {
 ORDER_ON_A_LEVEL = (
   'structs', 'trees', 'geometry', 'scene', 'contracts', 'robots',
   'controller', 'command_mixture',
-  'closedloop', 'training',
+  'closedloop', 'training', 'navbench',
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ _ROOM = 0.15  # m beyond the robot's radius that starts and goals have, where th
 _MAX_DETOUR = 1.6  # times the way without things
 _AROUND = 6.0  # m beside the way within which ways past things are looked for
 _TRIES = 60
+_AREA_PER_PERSON = 12.0  # m^2 of drivable ground, at least: in a narrow flat two people are a crowd
 
 Point = tuple[float, float]
 
@@ -188,7 +189,7 @@ def _draw(
       return None
   people = 0
   if task in ('pedestrian', 'both'):
-    most = min(sampling.people[1], max(1, int(maps.drivable_area / 6)))
+    most = min(sampling.people[1], max(1, int(maps.drivable_area / _AREA_PER_PERSON)))
     people = int(rng.integers(min(sampling.people[0], most), most + 1))
   return _planned(graph, nodes, way, things, people, sampling, rng)
 

@@ -1,8 +1,8 @@
 """Prepares a splat scene for the benchmark: python -m s2e_jax.navbench.prepare SCENE --out=DIR.
 
 SCENE is any splat file or folder that `s2e_jax.navbench.formats` reads. DIR gets scene.json, gaussians.npz,
-maps.npz, episodes_<task>.json and pictures/map.png. Look at the picture and at the printed figures before anything
-is judged in the scene: up axis and scale can be set with --up and --scale.
+maps.npz, episodes_<task>.json and pictures/{map,views}.png. Look at the pictures and at the printed figures
+before anything is judged in the scene: up axis and scale can be set with --up and --scale.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from s2e_jax.navbench.occupancy import Band
 from s2e_jax.navbench.routes import RouteGraph
 from s2e_jax.navbench.scale_check import scale_figures, scale_lines
 from s2e_jax.navbench.scene_folder import PICTURES, PreparedScene, hash_of_source, write_scene
+from s2e_jax.navbench.views import write_views
 from s2e_jax.robots import ROBOTS, robot_description
 
 # Writes eye-level pictures of a prepared scene with its episodes into a folder; returns their paths.
@@ -237,6 +238,7 @@ def define_flags() -> None:
   flags.DEFINE_list('tasks', list(TASKS), 'Tasks to draw episodes of.')
   flags.DEFINE_integer('episodes', 25, 'Episodes per task.')
   flags.DEFINE_integer('seed', 0, 'Episodes are drawn from the scene, the task and this.')
+  flags.DEFINE_bool('views', True, 'Draw pictures/views.png, what robots will see; compiles for some seconds.')
   flags.DEFINE_float('min_length', None, 'm of the shortest way to a goal; by default 8, less in small scenes.')
   flags.DEFINE_float('max_length', None, 'm of the same; by default 28, less in small scenes.')
 
@@ -259,7 +261,9 @@ def main(argv: Sequence[str]) -> None:
       seed=given.seed,
       sampling=Sampling(given.min_length, given.max_length),
     )
-    prepare(Path(argv[1]), Path(given.out), settings, given.name, given.level)
+    prepare(
+      Path(argv[1]), Path(given.out), settings, given.name, given.level, write_views if given.views else None
+    )
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
 

@@ -99,7 +99,9 @@ def lowest_plane(surfaces: Surfaces, up: np.ndarray) -> Plane | None:
   within = (level >= 0) & (level < _BINS)
   amount = np.bincount(level[within], surfaces.area[across][within], minlength=_BINS)
   smooth = ndimage.gaussian_filter1d(amount, 2.0, mode='constant')
-  peaks = np.flatnonzero((smooth == ndimage.maximum_filter1d(smooth, 9)) & (smooth >= 0.35 * smooth.max()))
+  # of slabs, not of single levels: a ceiling without any relief would dwarf every real floor
+  slab = ndimage.uniform_filter1d(amount, 11, mode='constant')
+  peaks = np.flatnonzero((smooth == ndimage.maximum_filter1d(smooth, 9)) & (slab >= 0.2 * slab.max()))
   if not len(peaks):
     return None
   level_of_plane = low + (peaks[0] + 0.5) * width

@@ -27,7 +27,13 @@ class ComposedPictures:
 
 
 def compose(
-  splats: SplatScene, scenes: Scene, views: View, options: SplatOptions, chunk: int = 16, nearest: int = 8
+  splats: SplatScene,
+  scenes: Scene,
+  views: View,
+  options: SplatOptions,
+  chunk: int = 16,
+  nearest: int = 8,
+  splats_from: View | None = None,
 ) -> ComposedPictures:
   """Pictures of B moments in one splat scene: splats, and the primitives of B scene records among them.
 
@@ -37,13 +43,15 @@ def compose(
   """
   record = RenderOptions(options.height, options.width, nearest=nearest, shadow=False)
 
-  def draw(part: tuple[Scene, View]) -> ComposedPictures:
-    scene, view = part
+  splats_from = views if splats_from is None else splats_from
+
+  def draw(part: tuple[Scene, View, View]) -> ComposedPictures:
+    scene, view, among = part
     behind = render(scene, view, record, want=('rgb', 'segmentation', 'depth'))
     assert behind.rgb is not None and behind.segmentation is not None and behind.depth is not None
     is_thing = behind.segmentation < MAX_PRIMITIVES
     limit = jnp.where(is_thing, behind.depth, jnp.inf)
-    front = draw_splats(splats, cameras_of(view, options.height, options.width), options, limit)
+    front = draw_splats(splats, cameras_of(among, options.height, options.width), options, limit)
     rgb = front.before(behind.rgb.astype(jnp.float32) / 255)
     mean_depth = front.depth / jnp.maximum(front.alpha, 1e-6)
     depth = jnp.where(front.alpha > 0.5, mean_depth, jnp.where(is_thing, behind.depth, 0.0))
@@ -51,10 +59,10 @@ def compose(
 
   num = views.yaw.shape[0]
   if num <= chunk:
-    return draw((scenes, views))
+    return draw((scenes, views, splats_from))
   pad = -num % chunk
   split = lambda x: jnp.concatenate([x, x[:pad]]).reshape(-1, chunk, *x.shape[1:])
-  pictures = lax.map(draw, jax.tree.map(split, (scenes, views)))
+  pictures = lax.map(draw, jax.tree.map(split, (scenes, views, splats_from)))
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], pictures)
 
 

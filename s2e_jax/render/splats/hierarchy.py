@@ -142,3 +142,25 @@ def _units(
     'radius': np.where(is_there, reach, 0.0).max(1),
     'size': np.zeros(len(centre)) if is_finest else size,
   }
+
+
+def padded_scene(scene: SplatScene, levels: tuple[int, ...]) -> SplatScene:
+  """The scene with empty units added so that it has `levels`, at least its own; the pictures are the same.
+
+  Scenes of one shape share a program. Raises ValueError where it has more units on a level.
+  """
+  if len(levels) < len(scene.levels) or any(a > b for a, b in zip(scene.levels, levels, strict=False)):
+    raise ValueError(f'levels={levels} must hold the scene with {scene.levels} units')
+  first = np.cumsum((0, *scene.levels))
+  own = (*scene.levels, *[0] * (len(levels) - len(scene.levels)))
+  fields = {}
+  for name in ('geometry', 'sh', 'centre', 'radius', 'size'):
+    values = np.asarray(getattr(scene, name))
+    parts = []
+    for level, (num, most) in enumerate(zip(own, levels, strict=True)):
+      here = values[first[level] : first[level] + num] if num else values[:0]
+      # nothing is fine enough for an empty unit, so it never stands for the units below it
+      fill = np.inf if name == 'size' and level else 0.0
+      parts.append(np.concatenate([here, np.full((most - num, *values.shape[1:]), fill, values.dtype)]))
+    fields[name] = np.concatenate(parts)
+  return SplatScene(**fields, levels=tuple(levels))

@@ -1,0 +1,176 @@
+"""Judges contenders in prepared scenes: episodes of a scene side by side in one jitted loop, scene after scene."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from s2e_jax.closedloop.episodes import See, Traces, make_drive
+from s2e_jax.closedloop.metrics import episode_metrics
+from s2e_jax.closedloop.policies import Contender
+from s2e_jax.closedloop.run import Judged, check_names
+from s2e_jax.navbench.episode_files import EpisodeFile
+from s2e_jax.navbench.scene_folder import PreparedScene
+from s2e_jax.navbench.scenery import Scenery, make_sceneries
+from s2e_jax.navbench.worlds import ROOM, make_begin, plans_of
+from s2e_jax.render.compose import compose
+from s2e_jax.render.render import Pictures, RenderOptions
+from s2e_jax.render.splats.options import SplatOptions
+from s2e_jax.render.view import View
+from s2e_jax.scene import Light, Slots, Walls
+from s2e_jax.sim.cameras import views_of
+from s2e_jax.sim.env import UrbanEnv
+from s2e_jax.sim.episode import Episode
+from s2e_jax.worlds.walls import walls_at
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgedCell:
+  """One scene and task: the episodes and what all contenders made of them."""
+
+  scene: PreparedScene
+  file: EpisodeFile
+  judged: Judged
+
+
+def on_the_floor(scenery: Scenery, views: View) -> View:
+  """`views` [B] raised to where the scene's floor is: the world of the simulator is flat, scans are not quite."""
+  floor = Walls(scenery.floor, scenery.walls.origin, scenery.walls.cell)
+  height, _, _ = walls_at(floor, views.position[:, 0], views.position[:, 1])
+  return dataclasses.replace(views, position=views.position.at[:, 2].add(height))
+
+
+@functools.lru_cache(maxsize=8)
+def see_splats(budget: int = 0, chunk: int = 16) -> See:
+  """The function that makes pictures of splats with things and people in them; see `SplatOptions` and
+  `compose`."""
+
+  def see(
+    scenery: Scenery, episodes: Episode, options: RenderOptions, senses: tuple[str, ...] = ('rgb',)
+  ) -> Pictures:
+    drawn = SplatOptions(options.height, options.width, budget=budget)
+    views = views_of(episodes)
+    seen_from = on_the_floor(scenery, views)
+    seen = compose(scenery.splats, episodes.world.scene, views, drawn, chunk, options.nearest, seen_from)
+    return Pictures(**{name: getattr(seen, name) for name in senses})
+
+  return see
+
+
+def judge_scenes(
+  env: UrbanEnv,
+  contenders: Sequence[Contender],
+  scenes: Sequence[PreparedScene],
+  tasks: Sequence[str],
+  *,
+  num_episodes: int,
+  batch: int = 32,
+  budget: int = 0,
+  slots: Slots = ROOM,
+  lights: Mapping[str, Light] | None = None,
+  say: Callable[[str], None] = logging.info,
+) -> list[JudgedCell]:
+  """Drives every contender through the first `num_episodes` episodes of every scene and task.
+
+  All scenes share one program per kind of policy, and so do batches: the last one of a scene is filled up with
+  copies of its first episode. budget: gaussians per picture, 0 draws all. lights: by scene, else guessed. Says
+  after every batch how far it is, and when it will end. Raises ValueError, before anything is compiled, for names
+  that are given twice, episodes that were planned for a smaller robot, or fewer episodes than asked for.
+  """
+  check_names([c.name for c in contenders])
+  if 'long' in tasks:
+    raise ValueError("tasks: 'long' is planned, but chains of goals are not judged yet; leave it out")
+  files = [(scene, scene.episodes(task)) for scene in scenes for task in tasks]
+  check_files(env, [file for _, file in files], num_episodes, batch)
+  begin, see = make_begin(env, slots), see_splats(budget)
+  lights = lights or {}
+  sceneries = make_sceneries(scenes, [lights.get(scene.name) for scene in scenes])
+  device_sceneries = {scene.name: jax.tree.map(jnp.asarray, s) for scene, s in zip(scenes, sceneries, strict=True)}
+  progress = Progress(len(files) * -(-num_episodes // batch) * len(contenders), say)
+  cells = []
+  for scene, file in files:
+    scenery = device_sceneries[scene.name]
+    parts: dict[str, list[Traces]] = {c.name: [] for c in contenders}
+    for first in range(0, num_episodes, batch):
+      numbers = list(range(first, min(first + batch, num_episodes)))
+      filled = numbers + [numbers[0]] * (batch - len(numbers))
+      episodes = begin(scenery, jax.tree.map(jnp.asarray, plans_of(file, filled, slots)))
+      for contender in contenders:
+        drive = make_drive(env, contender.policy, see)
+        with progress.timed(contender):
+          traces = jax.device_get(drive(contender.params, episodes, scenery))
+        parts[contender.name].append(jax.tree.map(lambda x, n=len(numbers): np.asarray(x)[:n], traces))
+        arrived = float(np.concatenate([t.has_arrived for t in parts[contender.name]]).mean())
+        progress.tell(f'{scene.name}, {file.task}, {contender.name}: {arrived:.3f} arrived so far')
+    traces_of: dict[str, Traces] = {
+      name: jax.tree.map(lambda *xs: np.concatenate(xs), *part) for name, part in parts.items()
+    }
+    figures = {name: episode_metrics(traces) for name, traces in traces_of.items()}
+    cells.append(JudgedCell(scene, file, Judged(traces_of, figures)))
+  return cells
+
+
+def check_files(env: UrbanEnv, files: Sequence[EpisodeFile], num_episodes: int, batch: int) -> None:
+  """Raises ValueError where episodes do not suffice for what is asked of them."""
+  for name, value in (('num_episodes', num_episodes), ('batch', batch)):
+    if value < 1:
+      raise ValueError(f'{name}={value} must be at least 1')
+  for file in files:
+    where = f'{file.scene_name}, task {file.task}'
+    if len(file.episodes) < num_episodes:
+      raise ValueError(
+        f'{where}: num_episodes={num_episodes}, but {len(file.episodes)} were planned; prepare the scene with '
+        f'--episodes={num_episodes}'
+      )
+    if env.config.robot.radius > file.robot_radius + 1e-6:
+      raise ValueError(
+        f'{where}: episodes were planned for a robot of radius {file.robot_radius:g} m, this one has '
+        f'{env.config.robot.radius:g} m; prepare the scene with --robot_radius={env.config.robot.radius:g}'
+      )
+
+
+class Progress:
+  """Says how many of the batches are done and how long the rest will take, compilation apart."""
+
+  def __init__(self, total: int, say: Callable[[str], None]) -> None:
+    self._total, self._say = total, say
+    self._done, self._took = 0, 0.0
+    self._compiled: set[Any] = set()
+    self._seconds: list[float] = []
+
+  def timed(self, contender: Contender) -> Any:
+    """Context that times one batch of a contender."""
+    return _Timed(self, (contender.policy, jax.tree.structure(contender.params)))
+
+  def add(self, program: Any, seconds: float) -> None:
+    """Counts a batch of a program that took so long; its first one compiles and tells nothing of the rest."""
+    self._done, self._took = self._done + 1, seconds
+    if program in self._compiled:
+      self._seconds.append(seconds)
+    self._compiled.add(program)
+
+  def tell(self, what: str) -> None:
+    """Says it, with the count and the time left."""
+    left = self._total - self._done
+    eta = f', about {left * float(np.mean(self._seconds)):.0f} s left' if self._seconds and left else ''
+    self._say(f'{self._done}/{self._total} {what}, {self._took:.1f} s{eta}')
+
+
+class _Timed:
+  def __init__(self, progress: Progress, program: Any) -> None:
+    self._progress, self._program = progress, program
+
+  def __enter__(self) -> None:
+    self._begin = time.perf_counter()
+
+  def __exit__(self, *error: Any) -> None:
+    if error[0] is None:
+      self._progress.add(self._program, time.perf_counter() - self._begin)

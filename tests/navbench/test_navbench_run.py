@@ -1,0 +1,204 @@
+"""Whole episodes in a splat scene of known geometry: who arrives, what is seen, and that all of it repeats."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.navbench import get_config
+from s2e_jax.closedloop.policies import Contender, DrivingPolicy
+from s2e_jax.navbench.command import find_scenes, run_navbench
+from s2e_jax.navbench.policies.registry import by_name
+from s2e_jax.navbench.prepare import Settings, prepare_gaussians
+from s2e_jax.navbench.run import check_files, judge_scenes, on_the_floor
+from s2e_jax.navbench.scenery import distance_for_contact, filled_floor, light_of, make_sceneries
+from s2e_jax.navbench.worlds import ROOM, episode_seed, make_begin, plans_of
+from s2e_jax.render.render import RenderOptions
+from s2e_jax.render.view import View
+from s2e_jax.scene import KIND
+from s2e_jax.sim import settings as sim_settings
+from s2e_jax.sim.env import UrbanEnv
+from tests.navbench.procedural_splats import courtyard, splat
+
+NUM = 3
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+  """Two prepared courtyards; the second is smaller, so that shapes have to be shared."""
+  found = []
+  small = dataclasses.replace(courtyard(), low=(-8.0, -5.0), high=(8.0, 5.0), spacing=0.12)
+  for name, world in (('court', dataclasses.replace(courtyard(), spacing=0.1)), ('coarse', small)):
+    settings = Settings(up='z', tasks=('empty', 'both'), num=NUM)
+    source = {'file': f'{name}.ply', 'sha256': name, 'num_dropped': 0}
+    folder = tmp_path_factory.mktemp(name)
+    found.append(prepare_gaussians(splat(world), folder, name, source, settings, say=lambda line: None)[0])
+  return found
+
+
+@pytest.fixture(scope='module')
+def env():
+  config = get_config()
+  return UrbanEnv(
+    lambda key, level: None, dataclasses.replace(sim_settings.env_config(config.env), time_limit=40.0)
+  )
+
+
+def looker():
+  """A policy that stands still and remembers the brightest red it has ever seen."""
+
+  def act(params, memory, shown, frames):
+    pictures = getattr(frames, 'rgb', frames)
+    red = jnp.max(pictures[..., 0].astype(jnp.float32), axis=(1, 2))
+    return jnp.zeros((red.shape[0], 2)), jnp.maximum(memory, red)
+
+  return DrivingPolicy(lambda shown: jnp.zeros(shown.is_first.shape), act, RenderOptions(8, 16, shadow=False))
+
+
+@pytest.fixture(scope='module')
+def judged(env, scenes):
+  contenders = by_name(('straight_to_goal', 'stand_still', 'expert'), env.config.robot)
+  lines = []
+  cells = judge_scenes(env, contenders, scenes, ('empty', 'both'), num_episodes=NUM, batch=2, say=lines.append)
+  return cells, lines, contenders
+
+
+def test_the_expert_arrives_and_who_stands_still_does_not(judged):
+  cells, _, _ = judged
+  assert [(c.scene.name, c.file.task) for c in cells] == [
+    (s, t) for s in ('court', 'coarse') for t in ('empty', 'both')
+  ]
+  success = {
+    name: np.concatenate([c.judged.figures[name]['success'] for c in cells]) for name in cells[0].judged.figures
+  }
+  assert {len(values) for values in success.values()} == {4 * NUM}
+  assert success['expert'].mean() >= 0.9
+  assert success['stand_still'].sum() == 0
+  assert success['straight_to_goal'].mean() < success['expert'].mean()
+
+
+def test_nobody_gets_into_walls_and_walls_are_what_was_hit(judged):
+  for cell in judged[0]:
+    truth = cell.scene.maps
+    for name, traces in cell.judged.traces.items():
+      depth = truth.grid.sample(truth.distance, traces.position.reshape(-1, 2))
+      assert depth.min() > 0.1, name  # the robot's middle stays well outside
+    blind = cell.judged.traces['straight_to_goal']
+    if cell.file.task == 'empty' and blind.contact.any():
+      assert set(np.unique(blind.hit_kind[blind.contact])) <= {0, KIND['wall']}
+
+
+def test_progress_tells_the_time_left(judged):
+  lines = judged[1]
+  assert len(lines) == 4 * 2 * 3
+  assert lines[-1].startswith('24/24 coarse, both, expert')
+  assert 's left' in lines[12] and 's left' not in lines[-1]
+
+
+def test_judging_again_in_other_batches_gives_the_same_bits(env, scenes, judged):
+  cells, _, contenders = judged
+  again = judge_scenes(env, contenders, scenes[:1], ('both',), num_episodes=NUM, batch=2, say=lambda line: None)
+  for name, traces in again[0].judged.traces.items():
+    jax.tree.map(np.testing.assert_array_equal, traces, cells[1].judged.traces[name])
+
+
+def test_an_episode_is_of_its_scene_task_and_number(scenes):
+  file = scenes[0].episodes('both')
+  plans = plans_of(file, [2, 0])
+  np.testing.assert_array_equal(plans.key[0], episode_seed(file, 2))
+  assert not np.array_equal(plans.key[0], plans.key[1])
+  assert not np.array_equal(episode_seed(scenes[1].episodes('both'), 0), plans.key[1])
+  planned = file.episodes[2]
+  boxes = [t for t in planned.things if t.half_y is not None]
+  np.testing.assert_allclose(plans.things.boxes.x[0][: len(boxes)], [t.x for t in boxes], rtol=1e-6)
+  assert (plans.things.boxes.high[0][len(boxes) :] == 0).all()
+  assert plans.num_people[0] == planned.num_people
+
+
+def test_robots_see_the_scene_and_the_things_in_it(env, scenes):
+  scenery = jax.tree.map(jnp.asarray, make_sceneries(scenes)[0])
+  file = scenes[0].episodes('both')
+  episodes = make_begin(env, ROOM)(scenery, jax.tree.map(jnp.asarray, plans_of(file, [0, 1])))
+  things = np.asarray(episodes.world.scene.kind) > 0
+  assert things.sum() > 0
+  # clothes and colours are drawn from the episode's key: not all alike
+  assert len(np.unique(np.asarray(episodes.world.scene.colour)[things], axis=0)) > 2
+  contender = Contender('looker', looker(), jnp.zeros(()))
+  quick = UrbanEnv(lambda key, level: None, dataclasses.replace(env.config, time_limit=0.5))
+  cells = judge_scenes(quick, [contender], scenes[:1], ('both',), num_episodes=2, batch=2, say=lambda line: None)
+  assert cells[0].judged.traces['looker'].num_steps.tolist() == [2, 2]
+
+
+def test_cameras_stand_on_the_floor_that_was_scanned(scenes):
+  scenery = jax.tree.map(jnp.asarray, make_sceneries(scenes)[0])
+  slope = scenery.replace(floor=scenery.floor * 0 + 0.3)
+  view = View(jnp.array([[1.0, 2.0, 0.5]]), jnp.zeros(1), jnp.zeros(1), jnp.ones(1))
+  np.testing.assert_allclose(on_the_floor(slope, view).position, [[1.0, 2.0, 0.8]], atol=1e-6)
+
+
+def test_ground_that_was_not_seen_is_no_place_to_go(scenes):
+  maps = scenes[0].maps
+  distance = distance_for_contact(maps)
+  assert (distance[~maps.is_seen & ~maps.occupied] < 0).all()
+  assert (distance[maps.drivable] > 0).all()
+  assert (distance <= maps.distance + 1e-6).all()
+  assert np.isfinite(filled_floor(maps)).all()
+
+
+def test_a_bright_scene_lights_things_brightly(scenes):
+  gaussians = scenes[0].gaussians
+  bright = gaussians.replace(sh=gaussians.sh + 0.5)
+  assert light_of(bright).exposure > light_of(gaussians).exposure
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs(env, scenes):
+  someone = by_name(('stand_still',), env.config.robot)
+  with pytest.raises(ValueError, match='num_episodes=9, but 3 were planned'):
+    judge_scenes(env, someone, scenes, ('empty',), num_episodes=9)
+  with pytest.raises(ValueError, match='given twice'):
+    judge_scenes(env, someone * 2, scenes, ('empty',), num_episodes=1)
+  with pytest.raises(ValueError, match='no episodes of task'):
+    judge_scenes(env, someone, scenes, ('obstacle',), num_episodes=1)
+  wide = dataclasses.replace(scenes[0].episodes('both'), robot_radius=0.1)
+  with pytest.raises(ValueError, match=r'planned for a robot of radius 0\.1'):
+    check_files(env, [wide], 1, 1)
+  with pytest.raises(ValueError, match='0 scenes'):
+    make_sceneries([])
+
+
+def test_the_command_judges_a_checkpoint_and_writes_its_report(scenes, repo, tmp_path):
+  config = get_config('smoke').unlock()
+  config.scenes = tuple(str(scene.folder) for scene in scenes[:1])
+  config.tasks = ('both',)
+  config.baselines = ('stand_still',)
+  config.env.time_limit = 1.0
+  results = run_navbench(config, [repo / 'experiments' / 'shipped' / 'shipped_bc'], tmp_path)
+  assert {path.name for path in tmp_path.iterdir()} == {
+    'report.html',
+    'table.md',
+    'results.json',
+    'episodes.jsonl',
+  }
+  rows = [json.loads(line) for line in (tmp_path / 'episodes.jsonl').read_text().splitlines()]
+  assert {(row['policy'], row['task'], row['scene']) for row in rows} == {
+    ('shipped_bc', 'both', 'court'), ('stand_still', 'both', 'court')
+  }  # fmt: skip
+  assert len(rows) == 2 * config.num_episodes
+  assert results['policies']['shipped_bc']['group'] == 'S2E-BC'
+  assert results['settings']['robot'] == 'delivery'
+  still = [row for row in rows if row['policy'] == 'stand_still']
+  assert all(row['success'] == 0 and row['metres'] < 0.05 for row in still)
+
+
+def test_scenes_are_found_or_named_in_the_error(scenes, tmp_path):
+  settings = Settings(tasks=('empty',), num=1)
+  folder = str(scenes[0].folder)
+  found, lights = find_scenes((folder,), (), tmp_path, settings)
+  assert [scene.hash for scene in found] == [scenes[0].hash] and lights == {}
+  with pytest.raises(ValueError, match='given twice'):
+    find_scenes((folder, folder), (), tmp_path, settings)
+  with pytest.raises(ValueError, match='do not come with the package'):
+    find_scenes((), ('moonbase',), tmp_path, settings)
