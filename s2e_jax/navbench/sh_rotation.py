@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from s2e_jax.gaussians import MAX_SH_DEGREE, SH_C0
+from s2e_jax.gaussians import MAX_SH_DEGREE
+from s2e_jax.render.splats.project import harmonics
 
 # Enough directions for the seven unknowns of degree 3, spread so that the fit is well conditioned.
 _NUM_DIRECTIONS = 64
@@ -18,31 +19,8 @@ def sh_basis(directions: np.ndarray, degree: int) -> np.ndarray:
   if not 0 <= degree <= MAX_SH_DEGREE:
     raise ValueError(f'degree={degree} of spherical harmonics must be 0 to {MAX_SH_DEGREE}')
   x, y, z = np.asarray(directions, float).T
-  columns = [np.full_like(x, SH_C0)]
-  if degree > 0:
-    c = 0.4886025119029199
-    columns += [-c * y, c * z, -c * x]
-  if degree > 1:
-    c = 1.0925484305920792
-    columns += [
-      c * x * y,
-      -c * y * z,
-      0.31539156525252005 * (2 * z * z - x * x - y * y),
-      -c * x * z,
-      c / 2 * (x * x - y * y),
-    ]
-  if degree > 2:
-    a, b, c = 0.5900435899266435, 2.890611442640554, 0.4570457994644658
-    columns += [
-      -a * y * (3 * x * x - y * y),
-      b * x * y * z,
-      -c * y * (4 * z * z - x * x - y * y),
-      0.3731763325901154 * z * (2 * z * z - 3 * x * x - 3 * y * y),
-      -c * x * (4 * z * z - x * x - y * y),
-      b / 2 * z * (x * x - y * y),
-      -a * x * (x * x - 3 * y * y),
-    ]
-  return np.stack(columns, axis=-1)
+  columns = harmonics((degree + 1) ** 2, x, y, z)
+  return np.stack([np.broadcast_to(np.asarray(column), x.shape) for column in columns], axis=-1)
 
 
 def spread_directions(num: int) -> np.ndarray:

@@ -84,7 +84,7 @@ class _Array:
     return array.astype(dtype.newbyteorder('='), copy=False)
 
 
-class _Function:
+class Function:
   """A callable that a pickle cannot alter (a plain function would accept new attributes)."""
 
   __slots__ = ('_call',)
@@ -150,13 +150,13 @@ class _Unpickler(pickle.Unpickler):
         '_frombuffer': _frombuffer,
       }
       if name in functions:
-        return _Function(functions[name])
+        return Function(functions[name])
     if module in ('builtins', '__builtin__') and name in ('set', 'frozenset', 'bytes'):
       # what old protocols write for sets and for empty bytes
       containers: dict[str, Callable[..., Any]] = {'set': set, 'frozenset': frozenset, 'bytes': _no_bytes}
-      return _Function(containers[name])
+      return Function(containers[name])
     if (module, name) == ('_codecs', 'encode'):
-      return _Function(_encode)
+      return Function(_encode)
     raise ClipError(
       'unsafe_pickle',
       f'pickle asks for {module}.{name}: only numpy arrays, numbers and plain containers are admitted, nothing '

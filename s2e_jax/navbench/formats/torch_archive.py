@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from s2e_jax.data.formats.safe_pickle import Function
 from s2e_jax.navbench.formats.stored import SplatFileError, bad_file
 
 MAX_PICKLE_BYTES = 2**24
@@ -36,21 +37,6 @@ class _StorageType:
 
   def __setstate__(self, state: Any) -> None:
     raise pickle.UnpicklingError('storage types have no state')
-
-
-class _Function:
-  """A callable that a pickle cannot alter."""
-
-  __slots__ = ('_call',)
-
-  def __init__(self, call: Callable[..., Any]):
-    self._call = call
-
-  def __call__(self, *args: Any) -> Any:
-    return self._call(*args)
-
-  def __setstate__(self, state: Any) -> None:
-    raise pickle.UnpicklingError('functions have no state')
 
 
 class Mapping(dict):
@@ -152,7 +138,7 @@ class _Unpickler(pickle.Unpickler):
       ('torch', 'Size'): tuple,
     }
     if (module, name) in known:
-      return _Function(known[module, name])
+      return Function(known[module, name])
     raise bad_file(
       self._archive.path,
       f'a pickle that asks for {module}.{name}',

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from s2e_jax.gaussians import SH_C0, Gaussians
+from s2e_jax.gaussians import SH_C0, Array, Gaussians
 from s2e_jax.render.splats.cameras import Cameras
 from s2e_jax.render.splats.options import ALPHA_MIN, BLUR, EXTENT, SplatOptions
 
@@ -55,9 +55,9 @@ def geometry_of(gaussians: Gaussians) -> tuple[jax.Array, jax.Array]:
   return geometry, sh.transpose(2, 1, 0).reshape(-1, sh.shape[0])
 
 
-def harmonics(num: int, x: jax.Array, y: jax.Array, z: jax.Array) -> list[jax.Array | float]:
+def harmonics(num: int, x: Array, y: Array, z: Array) -> list[Array]:
   """The first `num` (1, 4, 9 or 16) real spherical harmonics of unit directions, signs as in 3DGS files."""
-  basis: list[jax.Array | float] = [SH_C0]
+  basis: list[Array] = [SH_C0]
   if num > 1:
     c = 0.4886025119029199
     basis += [-c * y, c * z, -c * x]
