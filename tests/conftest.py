@@ -23,16 +23,51 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 MAX_MAPPINGS = 65_530
 MAPPINGS = Path('/proc/self/maps')
 
+# XLA's compiler takes gigabytes, and the C library keeps them when they are freed: 2.5 of the 3.1 GB after the
+# expert's drives were such.
+MEMORY = Path('/proc/self/statm')
+MUCH_MEMORY = 1 << 30
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / 'shared' / 'data'
 
 
+# The modules whose single tests take longest. They go first: while a long one ends last, the other cores wait.
+LONGEST = ['experiments/test_demo.py', 'sim/test_demonstrations.py', 'test_train.py', 'test_watch.py']
+
+
+def pytest_collection_modifyitems(items):
+  """Runs the longest modules first, and everything else in its order."""
+  rank = {REPO / 'tests' / name: i for i, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.fixture(autouse=True, scope='module')
 def programs_are_dropped_in_time():
-  """Forgets compiled programs after a module once they hold a quarter of the mappings that a process may have."""
+  """Forgets compiled programs after a module once they hold a quarter of the mappings that a process may have.
+
+  Memory that was freed goes back to the system, so that test processes stay small.
+  """
   yield
   if MAPPINGS.is_file() and MAPPINGS.read_bytes().count(b'\n') > MAX_MAPPINGS // 4:
     jax.clear_caches()
+  if MEMORY.is_file() and int(MEMORY.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') > MUCH_MEMORY:
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # of glibc alone
+    if trim is not None:
+      trim(0)
+
+
+@pytest.fixture(scope='module')
+def compiled_quickly():
+  """Compiles this module's programs with few optimisations: for tests of logic, whose programs run for seconds.
+
+  Not for tests of accuracy or of bits across processes, which check programs as they are for users.
+  """
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.read(name)
+  jax.config.update(name, True)
+  yield
+  jax.config.update(name, before)
 
 
 @pytest.fixture(scope='session')

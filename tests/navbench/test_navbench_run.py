@@ -23,6 +23,8 @@ from s2e_jax.sim import settings as sim_settings
 from s2e_jax.sim.env import UrbanEnv
 from tests.navbench.procedural_splats import courtyard, splat
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 NUM = 3
 
 

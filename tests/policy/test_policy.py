@@ -14,6 +14,8 @@ from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy
 from s2e_jax.structs import Observation
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SMALL = dict(width=24, num_heads=3, mlp_dim=40, num_context_layers=2, num_decoder_layers=2)
 CONFIGS = {
   's2e_tiny': policy_config('s2e_tiny', image_height=32, image_width=48, num_history=3, num_anchors=4, **SMALL),

@@ -87,12 +87,12 @@ def test_a_rollout_begins_in_copies_and_sends_them_along_other_anchors(keeps_fra
   if keeps_frames:
     frames = np.asarray(rollout.frames[:3]).reshape(3, -1, size, *rollout.frames.shape[2:])
     np.testing.assert_array_equal(frames, frames[:, :, :1].repeat(size, axis=2))
-    context = ppo.contexts_of(agent, params, {}, _samples(rollout))[:, 0]
+    context = jax.jit(lambda p, samples: ppo.contexts_of(agent, p, {}, samples))(params, _samples(rollout))[:, 0]
   else:
     context = rollout.context[0]
 
   # each member went along another mode first
-  mixture = agent.commands(params, {}, context)
+  mixture = jax.jit(lambda p, context: agent.commands(p, {}, context))(params, context)
   mode = groups.ranked_modes(mixture.logits, size)
   assert len(set(np.asarray(mode[:size]).tolist())) == size
   mean = jnp.take_along_axis(mixture.mean, mode[:, None, None], axis=1)[:, 0]

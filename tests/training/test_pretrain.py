@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +79,7 @@ def shared():
 
 
 def test_one_and_eight_devices_train_the_same_parameters(monkeypatch):
-  policy = Policy(policy_config('s2e_tiny'), axis_name=parallel.AXIS)
+  policy = small_policy()
   options = dict(ema=0.9, learning_rate_peak=1e-3)
   one, metrics_one = trained(policy, 1, 3, monkeypatch, **options)
   eight, metrics_eight = trained(policy, 8, 3, monkeypatch, **options)
@@ -109,19 +108,19 @@ def test_the_loss_is_the_mean_over_all_valid_windows_and_the_gradient_is_of_that
   _, metrics = step(parallel.replicate(state), parallel.shard(batch))
   metrics = parallel.unreplicate(metrics)
 
-  def plain(params):  # window by window, in Python
+  @jax.jit
+  @jax.value_and_grad
+  def one_window(params, at):  # compiled once; the sum over windows is a loop in Python
     prediction = policy.apply(
       {'params': params}, batch.frames, batch.goal_in_robot, batch.has_goal, method='segments'
     )[0]
-    losses = []
-    for at in np.argwhere(batch.window_mask):
-      window, waypoints, mask = jax.tree.map(
-        operator.itemgetter(tuple(at)), (prediction, batch.waypoints_in_robot, batch.waypoint_mask)
-      )
-      losses.append(mixture.pretrain_loss(window, jnp.asarray(policy.config.anchors), waypoints, mask)['loss'])
-    return jnp.stack(losses).mean()
+    window, waypoints, mask = jax.tree.map(
+      lambda x: jnp.asarray(x)[at[0], at[1]], (prediction, batch.waypoints_in_robot, batch.waypoint_mask)
+    )
+    return mixture.pretrain_loss(window, jnp.asarray(policy.config.anchors), waypoints, mask)['loss']
 
-  loss, grads = jax.jit(jax.value_and_grad(plain))(state.params)
+  each = [one_window(state.params, at) for at in np.argwhere(batch.window_mask)]
+  loss, grads = jax.tree.map(lambda *x: np.mean(x, axis=0), *each)
   assert metrics['count'] == few.sum() > 3
   np.testing.assert_allclose(metrics['loss'] / metrics['count'], loss, rtol=1e-5)
   np.testing.assert_allclose(metrics['grad_norm'], optax.tree.norm(grads), rtol=1e-4)
@@ -191,9 +190,10 @@ def test_the_encoder_learns_at_its_own_rate(shared):
 def test_the_clearance_head_learns_what_the_data_know_and_nothing_else():
   policy = small_policy(clearance_head=True)
   batch = random_batch(policy, 3)
-  variables = policy.init(jax.random.key(0), example_observation(policy.config))
+  variables = jax.jit(policy.init)(jax.random.key(0), example_observation(policy.config))
   weighted = pretrain.LossOptions(clearance_weight=2.0)
-  sums, plain = (pretrain.window_sums(policy, o, variables, batch, train=True)[0] for o in (weighted, OPTIONS))
+  both = jax.jit(lambda v: [pretrain.window_sums(policy, o, v, batch, train=True)[0] for o in (weighted, OPTIONS)])
+  sums, plain = both(variables)
   np.testing.assert_allclose(sums['loss'], plain['loss'] + 2.0 * sums['clearance'], rtol=1e-5)
 
   # by hand: the mean over known sectors of squared errors of logarithms

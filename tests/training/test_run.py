@@ -266,7 +266,7 @@ def test_a_policy_is_loaded_from_a_run_a_folder_or_a_checkpoint(whole_run):
     }
   stored = CheckpointStore(whole_run / 'best', read_only=True).load(best, 'policy')['policy']
   jax.tree.map(np.testing.assert_array_equal, variables, stored)
-  out = policy.apply(variables, example_observation(policy.config, 2))
+  out = jax.jit(policy.apply)(variables, example_observation(policy.config, 2))
   assert out.mean.shape == (2, 4, 10, 2)
 
 

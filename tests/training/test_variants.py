@@ -17,6 +17,8 @@ from s2e_jax.policy.residual import add_residual
 from s2e_jax.structs import Observation
 from s2e_jax.training import variants
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 PLAIN = policy_config(
   's2e_tiny', image_height=32, image_width=48, num_history=2, width=24, num_heads=3, mlp_dim=40, num_anchors=4,
   num_context_layers=1, num_decoder_layers=2,

@@ -12,6 +12,8 @@ from s2e_jax.render.splats.hierarchy import make_splat_scene, spatial_order
 from s2e_jax.render.splats.options import SplatOptions
 from s2e_jax.render.view import View, column_slopes, rows_of
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 H, W = 24, 40
 EXACT = SplatOptions(H, W, smallest=64)
 
