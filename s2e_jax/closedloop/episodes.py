@@ -16,6 +16,7 @@ from brax.envs.base import State
 from flax import struct
 
 from s2e_jax.closedloop.policies import DrivingPolicy, at_goals, told
+from s2e_jax.geometry import to_robot_frame
 from s2e_jax.render.render import Pictures, RenderOptions, render
 from s2e_jax.scene import Scene
 from s2e_jax.sim.cameras import views_of
@@ -38,7 +39,8 @@ class Traces:
   min_impulse. Where such a contact began, by_robot: [T] bool, it was the robot that moved into the other, and
   hit_kind: [T] int32 of scene.KINDS.
   Of episodes: num_steps: [] int32. has_arrived: [] bool. nan_actions: [] int32. scene: as it was at the start.
-  is_person: [N] bool. goal: [2] m. path_length: [] m of way from start to goal. layout: [] int32.
+  is_person: [N] bool. goal: [2] m. path_length: [] m of way from start to goal. layout: [] int32. num_goals: []
+  int32, goals_reached: [] int32; of a chain, goal is the last one, way and path_length lead through all.
   """
 
   position: Array
@@ -60,6 +62,22 @@ class Traces:
   goal: Array
   path_length: Array
   layout: Array
+  num_goals: Array
+  goals_reached: Array
+
+
+@struct.dataclass
+class Legs:
+  """Chains of L goals of B episodes, to be reached in turn; the first is the goal that the episode begins with.
+
+  goal: [B, L, 2] m, the last one repeated. to_goal: [B, L, I, J] m of way to each, as in `World`. length: [B, L] m
+  of way to each from the one before, 0 beyond the last. num: [B] int32 goals.
+  """
+
+  goal: Array
+  to_goal: Array
+  length: Array
+  num: Array
 
 
 Begin = Callable[[jax.Array, jax.Array], Episode]
@@ -86,6 +104,18 @@ def pictures_for(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episod
   return Pictures(**given)
 
 
+def on_leg(episodes: Episode, legs: Legs, leg: jax.Array) -> Episode:
+  """Episodes [B] with goal number `leg` [B] of their chains as the one to go to."""
+  one = jnp.arange(legs.goal.shape[1]) == leg[:, None]
+  goal = jnp.sum(jnp.where(one[..., None], legs.goal, 0.0), axis=1)
+  rows = jnp.arange(leg.shape[0])
+  world = dataclasses.replace(episodes.world, goal_in_world=goal, to_goal=legs.to_goal[rows, leg])
+  base = episodes.base
+  goal_in_robot = jax.vmap(to_robot_frame)(goal, base.position, base.yaw)
+  way = jnp.sum(jnp.where(one, legs.length, 0.0), axis=1)
+  return dataclasses.replace(episodes, world=world, goal_in_robot=goal_in_robot, way=way)
+
+
 def goal_pictures(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode) -> jax.Array | None:
   """[B, h, w, 3] uint8, the view at the goals with all else as it is now; None for who is not told an image."""
   if policy.goal != 'image':
@@ -110,10 +140,11 @@ def make_begin(env: UrbanEnv) -> Begin:
 
 @functools.lru_cache(maxsize=16)
 def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> Drive:
-  """A jitted function (params, episodes [B] at their starts, scenery=None) -> Traces.
+  """A jitted function (params, episodes [B] at their starts, scenery=None, legs=None) -> Traces.
 
   One compile per B and tree of params. see: makes the pictures, of what is in the episodes and of `scenery`, which
-  all episodes share. The same arguments give the same function again. Runs at 4 Hz until all have arrived or the
+  all episodes share. legs: chains of goals; one more is given out as each is reached, and the last one is arrival.
+  The same arguments give the same function again. Runs at 4 Hz until all have arrived or the
   time limit; who is done stays as it is. Raises ValueError when `env` does not play by the rules of judging:
   contact only counts, there is a time limit, actions are commands.
   """
@@ -125,21 +156,22 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
     )
   num_steps = config.max_steps
 
-  def moment(episodes: Episode) -> dict[str, jax.Array]:
+  def moment(episodes: Episode, legs: Legs | None, leg: jax.Array) -> dict[str, jax.Array]:
     base = episodes.base
+    later = 0.0 if legs is None else jnp.sum(jnp.where(_beyond(legs, leg), legs.length, 0.0), axis=1)
     gaps = jax.vmap(lambda people, b: person_gap(people, pose_of(b), config.robot.footprint))
     return {
       'position': base.position,
       'yaw': base.yaw,
       'speed': base.velocity[:, 0],
-      'way': episodes.way,
+      'way': episodes.way + later,
       'gap': gaps(episodes.people, base),
       'clearance': base.touch.clearance,
       'people': episodes.people.position,
     }
 
-  def one_step(params: Any, scenery: Any, goal: jax.Array | None, carry: Any) -> Any:
-    t, episodes, memory, is_over, has_arrived, moments, steps = carry
+  def one_step(params: Any, scenery: Any, legs: Legs | None, goal: jax.Array | None, carry: Any) -> Any:
+    t, episodes, memory, is_over, has_arrived, leg, moments, steps = carry
     pictures = pictures_for(policy, see, scenery, episodes)
     shown = episodes if policy.is_privileged else told(episodes, policy.goal, goal)
     command, memory = policy.act(params, memory, shown, pictures)
@@ -153,29 +185,38 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
       'hit_kind': info['hit_kind'],
     }
     seen = {name: jnp.where(_rows(is_over, x), jnp.zeros_like(x), x) for name, x in seen.items()}
-    has_arrived = has_arrived | (info['has_arrived'] & ~is_over)
-    episodes = jax.tree.map(lambda old, new: jnp.where(_rows(is_over, old), old, new), episodes, after)
-    is_over = is_over | (state.done > 0)
-    moments = jax.tree.map(lambda all, now: all.at[t + 1].set(now), moments, moment(episodes))
+    reached = info['has_arrived'] & ~is_over
+    goes_on = jnp.zeros_like(reached)
+    if legs is not None:
+      goes_on = reached & (leg < legs.num - 1)
+      after = _chosen(goes_on, on_leg(after, legs, jnp.minimum(leg + 1, legs.num - 1)), after)
+      if policy.is_privileged:  # what it remembers is of the goal before
+        anew = lambda: _chosen(goes_on, policy.init(after), memory)
+        memory = jax.lax.cond(jnp.any(goes_on), anew, lambda: memory)
+    has_arrived = has_arrived | (reached & ~goes_on)
+    episodes = _chosen(is_over, episodes, after)
+    is_over = is_over | ((state.done > 0) & ~goes_on)
+    leg = leg + goes_on
+    moments = jax.tree.map(lambda all, now: all.at[t + 1].set(now), moments, moment(episodes, legs, leg))
     steps = jax.tree.map(lambda all, now: all.at[t].set(now), steps, seen)
-    return t + 1, episodes, memory, is_over, has_arrived, moments, steps
+    return t + 1, episodes, memory, is_over, has_arrived, leg, moments, steps
 
   @jax.jit
-  def drive(params: Any, episodes: Episode, scenery: Any = None) -> Traces:
+  def drive(params: Any, episodes: Episode, scenery: Any = None, legs: Legs | None = None) -> Traces:
     num = episodes.step.shape[0]
-    start, nothing = episodes, jnp.zeros(num, bool)
+    start, nothing, leg = episodes, jnp.zeros(num, bool), jnp.zeros(num, jnp.int32)
     goal = goal_pictures(policy, see, scenery, episodes)
     memory = policy.init(episodes if policy.is_privileged else told(episodes, policy.goal, goal))
-    first = moment(episodes)
+    first = moment(episodes, legs, leg)
     moments = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_steps + 1, *x.shape)), first)
     steps = {name: jnp.zeros((num_steps, num), bool) for name in ('contact', 'by_robot')}
     steps['hit_kind'] = jnp.zeros((num_steps, num), jnp.int32)
     steps['command'] = jnp.zeros((num_steps, num, 2))
-    carry = (jnp.zeros((), jnp.int32), episodes, memory, nothing, nothing, moments, steps)
+    carry = (jnp.zeros((), jnp.int32), episodes, memory, nothing, nothing, leg, moments, steps)
     carry = _like(carry, carry)
     goes_on = lambda carry: (carry[0] < num_steps) & ~jnp.all(carry[3])
-    end, episodes, _, _, has_arrived, moments, steps = jax.lax.while_loop(
-      goes_on, lambda carry: _like(one_step(params, scenery, goal, carry), carry), carry
+    end, episodes, _, _, has_arrived, leg, moments, steps = jax.lax.while_loop(
+      goes_on, lambda carry: _like(one_step(params, scenery, legs, goal, carry), carry), carry
     )
     # moments after the loop's own end: rows it never came to
     is_later = jnp.arange(num_steps + 1) > end
@@ -188,12 +229,24 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
       nan_actions=episodes.nan_actions,
       scene=start.world.scene,
       is_person=start.people.present,
-      goal=start.world.goal_in_world,
-      path_length=start.world.path_length,
+      goal=start.world.goal_in_world if legs is None else legs.goal[:, -1],
+      path_length=start.world.path_length if legs is None else jnp.sum(legs.length, axis=1),
       layout=start.world.layout,
+      num_goals=jnp.ones(num, jnp.int32) if legs is None else legs.num,
+      goals_reached=leg + has_arrived,
     )
 
   return drive
+
+
+def _beyond(legs: Legs, leg: jax.Array) -> jax.Array:
+  """[B, L] bool: the goals after number `leg` [B]."""
+  return jnp.arange(legs.length.shape[1]) > leg[:, None]
+
+
+def _chosen(mask: jax.Array, yes: Any, no: Any) -> Any:
+  """Of two trees with leading axes [B] the rows of `yes` where mask [B] says so."""
+  return jax.tree.map(lambda a, b: jnp.where(_rows(mask, a), a, b), yes, no)
 
 
 def _rows(mask: jax.Array, x: jax.Array) -> jax.Array:

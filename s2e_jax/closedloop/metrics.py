@@ -160,7 +160,8 @@ def _class_of(position: np.ndarray, yaw: np.ndarray, way: np.ndarray, contact: n
 def episode_metrics(traces: Any) -> dict[str, np.ndarray]:
   """Figures [B] by name, of `episodes.Traces` on the host; NaN where an episode has none.
 
-  success: 0/1. rc, rc_way: route completion, straight and along the way. contacts: CT. contact_share: of the time.
+  success: 0/1. rc, rc_way: route completion, straight and along the way; of chains of goals always along it.
+  contacts: CT. contact_share: of the time.
   contacts_by_robot: those of CT in which the robot moved into the other. contacts_with_people, hit_by_people:
   those with people, and of these the ones in which they moved into the robot. metres driven, seconds. spl.
   time_to_goal (s, successes only). speed (m/s, driven metres by seconds). person_gap: m, the least.
@@ -174,11 +175,11 @@ def episode_metrics(traces: Any) -> dict[str, np.ndarray]:
   driven, seconds = path_length(position), num_steps * DT
   counted = contact_edges(contact)
   is_person = np.asarray(traces.hit_kind) == KIND['person']
-  by_robot = np.asarray(traces.by_robot, bool)
+  by_robot, is_chain = np.asarray(traces.by_robot, bool), np.asarray(traces.num_goals) > 1
   gap = np.asarray(traces.gap).min(axis=1)
   return {
     'success': success.astype(float),
-    'rc': np.where(success, 1.0, route_completion(distance)),
+    'rc': np.where(success, 1.0, route_completion(np.where(is_chain[:, None], way, distance))),
     'rc_way': np.where(success, 1.0, route_completion(way)),
     'contacts': counted.sum(axis=1).astype(float),
     'contact_share': contact.sum(axis=1) / np.maximum(num_steps, 1),

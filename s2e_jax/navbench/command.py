@@ -201,7 +201,7 @@ def make_films(
   def frames(cell: Cell, policy: str, row: int, chunk: int = 16) -> np.ndarray:
     traces, scenery = cell.judged.traces[policy], sceneries()[cell.scene]
     plans = jax.tree.map(jnp.asarray, plans_of(files[cell.scene, cell.task], [row]))
-    episode = jax.tree.map(lambda x: x[0], begin(scenery, plans))
+    episode = jax.tree.map(lambda x: x[0], begin(scenery, plans)[0])
     num = int(traces.num_steps[row]) + 1
     pictures = []
     for first in range(0, num, chunk):

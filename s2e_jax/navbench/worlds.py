@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from s2e_jax.closedloop.episodes import Legs
 from s2e_jax.gaussians import Array
 from s2e_jax.navbench.episode_files import EpisodeFile
 from s2e_jax.navbench.episodes import PlannedEpisode
@@ -24,6 +25,7 @@ from s2e_jax.worlds import looks
 from s2e_jax.worlds.builders import mount_of
 from s2e_jax.worlds.draws import Draws
 from s2e_jax.worlds.looks import LOOKS, ROLE, ROLES
+from s2e_jax.worlds.routes import free_space, geodesic, geodesic_at
 from s2e_jax.worlds.walled import Furniture, walled_world
 
 # Room for what `episodes.Sampling` puts into an episode.
@@ -34,15 +36,17 @@ _DRAWS = 12  # uniform numbers per slot for them
 
 @struct.dataclass
 class Plans:
-  """B planned episodes. key: [B, 2] uint32. start: [B, 2] m. yaw: [B] rad. goal: [B, 2] m. num_people: [B] int32.
+  """B planned episodes. key: [B, 2] uint32. start: [B, 2] m. yaw: [B] rad. num_people: [B] int32.
 
-  things: furniture [B, ...] with all slots filled up by empty ones.
+  goals: [B, L, 2] m, the last one repeated where there are fewer. num_goals: [B] int32. things: furniture [B, ...]
+  with all slots filled up by empty ones.
   """
 
   key: Array
   start: Array
   yaw: Array
-  goal: Array
+  goals: Array
+  num_goals: Array
   num_people: Array
   things: Furniture
 
@@ -56,6 +60,8 @@ def episode_seed(file: EpisodeFile, number: int) -> np.ndarray:
 def plans_of(file: EpisodeFile, numbers: Sequence[int], slots: Slots = ROOM) -> Plans:
   """Episodes `numbers` of a file as arrays; ValueError where one has more things or people than slots."""
   planned = [file.episodes[number] for number in numbers]
+  # of all episodes, not only of these: batches share a program
+  most = max(len(e.goals) for e in file.episodes)
   things = [_furniture(number, episode, slots) for number, episode in zip(numbers, planned, strict=True)]
   for number, episode in zip(numbers, planned, strict=True):
     if episode.num_people > slots.people:
@@ -67,7 +73,8 @@ def plans_of(file: EpisodeFile, numbers: Sequence[int], slots: Slots = ROOM) -> 
     key=np.stack([episode_seed(file, number) for number in numbers]),
     start=np.array([e.start for e in planned], np.float32),
     yaw=np.array([e.start_yaw for e in planned], np.float32),
-    goal=np.array([e.goals[-1] for e in planned], np.float32),
+    goals=np.array([(*e.goals, *[e.goals[-1]] * (most - len(e.goals))) for e in planned], np.float32),
+    num_goals=np.array([len(e.goals) for e in planned], np.int32),
     num_people=np.array([e.num_people for e in planned], np.int32),
     things=jax.tree.map(lambda *x: np.stack(x), *things),
   )
@@ -126,33 +133,46 @@ def dressed(scene: Scene, slots: Slots, key: jax.Array) -> Scene:
   return dataclasses.replace(scene, colour=colour, accent=accent, pattern=pattern, scale=scale)
 
 
-Begin = Callable[[Scenery, Plans], Episode]
+Begin = Callable[[Scenery, Plans], tuple[Episode, Legs | None]]
 
 
 @functools.lru_cache(maxsize=16)
 def make_begin(env: UrbanEnv, slots: Slots) -> Begin:
-  """A jitted function (scenery, plans [B]) -> episodes [B] at their starts; one compile per shapes."""
+  """A jitted function (scenery, plans [B]) -> episodes [B] at their starts, and their chains of goals.
 
-  def begin_one(walls: Walls, free_points: jax.Array, light: Light, plan: Plans) -> Episode:
+  The latter are None where all have one goal. One compile per shapes.
+  """
+  radius = env.config.robot.radius
+
+  def begin_one(walls: Walls, free_points: jax.Array, light: Light, plan: Plans) -> tuple[Episode, Legs | None]:
     people_key, dress_key = jax.random.split(jax.random.wrap_key_data(plan.key, impl='threefry2x32'))
     world = walled_world(
       people_key,
       walls,
       plan.start,
       plan.yaw,
-      plan.goal,
+      plan.goals[0],
       plan.things,
       plan.num_people,
       free_points,
       mount_of(env.config.robot.mount),
       light,
       slots,
-      env.config.robot.radius,
+      radius,
     )
     world = dataclasses.replace(world, scene=dressed(world.scene, slots, dress_key))
-    return env.begin_in(world, plan.key, jnp.float32(1.0)).pipeline_state
+    episode = env.begin_in(world, plan.key, jnp.float32(1.0)).pipeline_state
+    if plan.goals.shape[0] == 1:
+      return episode, None
+    scene = world.scene
+    free = free_space(scene, radius, grid=world.to_goal.shape)
+    to_goal = jax.lax.map(lambda goal: geodesic(scene, free, goal), plan.goals)
+    before = jnp.concatenate([plan.start[None], plan.goals[:-1]])
+    length = jax.vmap(lambda grid, point: geodesic_at(grid, scene.ground, point[None])[0])(to_goal, before)
+    length = jnp.where(jnp.arange(length.shape[0]) < plan.num_goals, length, 0.0)
+    return episode, Legs(plan.goals, to_goal, length, plan.num_goals)
 
-  def begin(scenery: Scenery, plans: Plans) -> Episode:
+  def begin(scenery: Scenery, plans: Plans) -> tuple[Episode, Legs | None]:
     shared = scenery.walls, scenery.free_points, scenery.light
     return jax.vmap(begin_one, in_axes=(None, None, None, 0))(*shared, plans)
 

@@ -135,6 +135,7 @@ def test_episode_metrics_by_hand():
     nan_actions=np.array([0, 2]),
     goal=np.array([[4.0, 0.0], [0.0, 6.0]]),
     path_length=np.array([4.5, 9.0]),
+    num_goals=np.ones(2, int),
   )
   found = metrics.episode_metrics(traces)
   expected = {

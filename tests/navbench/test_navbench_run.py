@@ -34,7 +34,7 @@ def scenes(tmp_path_factory):
   found = []
   small = dataclasses.replace(courtyard(), low=(-8.0, -5.0), high=(8.0, 5.0), spacing=0.12)
   for name, world in (('court', dataclasses.replace(courtyard(), spacing=0.1)), ('coarse', small)):
-    settings = Settings(up='z', tasks=('empty', 'both'), num=NUM)
+    settings = Settings(up='z', tasks=('empty', 'both', 'long'), num=NUM)
     source = {'file': f'{name}.ply', 'sha256': name, 'num_dropped': 0}
     folder = tmp_path_factory.mktemp(name)
     found.append(prepare_gaussians(splat(world), folder, name, source, settings, say=lambda line: None)[0])
@@ -120,10 +120,35 @@ def test_an_episode_is_of_its_scene_task_and_number(scenes):
   assert plans.num_people[0] == planned.num_people
 
 
+def test_a_chain_of_goals_is_driven_in_turn(env, scenes):
+  contenders = by_name(('stand_still', 'expert'), env.config.robot)
+  quick = UrbanEnv(env.generator, dataclasses.replace(env.config, time_limit=30.0))
+  (cell,) = judge_scenes(
+    quick, contenders, scenes[:1], ('long',), num_episodes=NUM, batch=NUM, say=lambda line: None
+  )
+  planned = cell.file.episodes
+  for name, traces in cell.judged.traces.items():
+    assert traces.num_goals.tolist() == [len(e.goals) for e in planned]
+    np.testing.assert_allclose(traces.goal, [e.goals[-1] for e in planned], atol=1e-4)
+    np.testing.assert_allclose(traces.path_length, [e.geodesic_length for e in planned], rtol=0.15)
+    np.testing.assert_allclose(traces.way[:, 0], traces.path_length, rtol=0.02)
+    if name == 'stand_still':
+      assert traces.goals_reached.tolist() == [0] * NUM
+  expert = cell.judged.traces['expert']
+  assert expert.has_arrived.mean() > 0.6
+  np.testing.assert_array_equal(expert.goals_reached[expert.has_arrived], expert.num_goals[expert.has_arrived])
+  for b in np.flatnonzero(expert.has_arrived):
+    drive = expert.position[b, : expert.num_steps[b] + 1]
+    reached = [int(np.argmax(np.linalg.norm(drive - goal, axis=1) <= 1.0)) for goal in planned[b].goals]
+    assert all(np.linalg.norm(drive - goal, axis=1).min() <= 1.0 for goal in planned[b].goals)
+    assert reached[-1] > 0
+  assert (cell.judged.figures['expert']['rc'] >= cell.judged.figures['stand_still']['rc']).all()
+
+
 def test_robots_see_the_scene_and_the_things_in_it(env, scenes):
   scenery = jax.tree.map(jnp.asarray, make_sceneries(scenes)[0])
   file = scenes[0].episodes('both')
-  episodes = make_begin(env, ROOM)(scenery, jax.tree.map(jnp.asarray, plans_of(file, [0, 1])))
+  episodes, _ = make_begin(env, ROOM)(scenery, jax.tree.map(jnp.asarray, plans_of(file, [0, 1])))
   things = np.asarray(episodes.world.scene.kind) > 0
   assert things.sum() > 0
   # clothes and colours are drawn from the episode's key: not all alike

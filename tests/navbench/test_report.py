@@ -102,6 +102,7 @@ def traces_of(episodes, reach, contacts, task):
     is_person=np.tile([has_people, False], (num, 1)),
     goal=np.array([e.goals[-1] for e in episodes]),
     path_length=np.array([e.geodesic_length for e in episodes]),
+    num_goals=np.ones(num, int),
   )
 
 

@@ -34,6 +34,7 @@ def traces_of(reached, speed=1.0):
     hit_kind=np.zeros((NUM, STEPS), int), num_steps=np.full(NUM, STEPS), has_arrived=arrived,
     nan_actions=np.zeros(NUM, int), scene=np.zeros((NUM, 1)), is_person=np.zeros((NUM, 1), bool),
     goal=np.tile([6.0, 0.0], (NUM, 1)), path_length=np.full(NUM, 6.0), layout=np.zeros(NUM, int),
+    num_goals=np.ones(NUM, int), goals_reached=arrived.astype(int),
   )  # fmt: skip
 
 
