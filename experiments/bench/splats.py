@@ -120,7 +120,7 @@ def splat_vs_painter() -> Row:
   num = _num_visible()
   ours, theirs = _drawing(_street_scene(), street_cameras(1), EXACT), _painter(num)
   error = float(jnp.abs(ours().rgb[0] - theirs()[..., :3]).mean())
-  if error > 1e-5:
+  if error > 1e-4:  # equal depths are in another order there
     raise AssertionError(f'the two pictures differ by {error:.1e} on average')
   return interleaved(
     'splat_vs_painter',
