@@ -17,6 +17,7 @@ from s2e_jax.closedloop import pictures, report
 from s2e_jax.closedloop.episodes import Traces, make_begin, make_drive
 from s2e_jax.closedloop.metrics import episode_metrics
 from s2e_jax.closedloop.policies import Contender
+from s2e_jax.closedloop.progress import Progress
 from s2e_jax.closedloop.splits import episode_keys
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.structs import Camera
@@ -94,25 +95,21 @@ def judge(
   begin = make_begin(env)
   drives = {c.name: make_drive(env, c.policy) for c in contenders}
   parts: dict[str, list[Traces]] = {c.name: [] for c in contenders}
-  total, compiled = -(-len(keys) // batch), set()
-  seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+  total = -(-len(keys) // batch)
+  progress = Progress(parts, total)
   for number, (part, num) in enumerate(chunks_of(keys, batch)):
     episodes = begin(part, jnp.float32(level))
     for contender in contenders:
       started = time.perf_counter()
-      traces = _counted(drives[contender.name](contender.params, episodes), num)
+      traces = counted(drives[contender.name](contender.params, episodes), num)
       took = time.perf_counter() - started
       parts[contender.name].append(traces)
-      tree = (contender.policy, jax.tree.structure(contender.params))
-      if tree in compiled:
-        seconds[contender.name].append(took)
-      compiled.add(tree)
+      progress.add(contender.name, (contender.policy, jax.tree.structure(contender.params)), took)
       arrived = float(np.concatenate([t.has_arrived for t in parts[contender.name]]).mean())
       say(
-        f'chunk {number + 1}/{total}, {contender.name}: {arrived:.3f} arrived so far, {took:.1f} s'
-        f'{_eta(seconds, parts, total)}'
+        f'chunk {number + 1}/{total}, {contender.name}: {arrived:.3f} arrived so far, {took:.1f} s{progress.eta()}'
       )
-  traces_of = {name: _joined(part) for name, part in parts.items()}
+  traces_of = {name: joined(part) for name, part in parts.items()}
   return Judged(traces_of, {name: episode_metrics(t) for name, t in traces_of.items()})
 
 
@@ -178,20 +175,13 @@ def evaluate_closedloop(
   return results, judged
 
 
-def _counted(traces: Traces, num: int) -> Traces:
+def counted(traces: Traces, num: int) -> Traces:
   """The first `num` episodes on the host."""
   found: Traces = jax.tree.map(lambda x: np.asarray(x)[:num], jax.device_get(traces))
   return found
 
 
-def _joined(parts: Sequence[Traces]) -> Traces:
+def joined(parts: Sequence[Traces]) -> Traces:
+  """The episodes of all parts, one after another."""
   joined: Traces = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
   return joined
-
-
-def _eta(seconds: Mapping[str, list[float]], parts: Mapping[str, list[Any]], total: int) -> str:
-  """', about N s left' by what chunks took without compiling, once every contender has had one like that."""
-  left = {name: total - len(parts[name]) for name in parts}
-  if any(count and not seconds[name] for name, count in left.items()):
-    return ' with compiling' if not any(seconds.values()) else ''
-  return f', about {sum(count * float(np.mean(seconds[name] or [0])) for name, count in left.items()):.0f} s left'

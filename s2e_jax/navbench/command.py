@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from s2e_jax.navbench.policies.registry import Lineup, make_contenders
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.report import write_navbench_report
 from s2e_jax.navbench.report_cells import Cell, PolicyCard
-from s2e_jax.navbench.run import JudgedCell, check_files, judge_scenes, see_splats
+from s2e_jax.navbench.run import JudgedCell, judge_scenes, see_splats
 from s2e_jax.navbench.scene_folder import PreparedScene, hash_of_source, load_scene
-from s2e_jax.navbench.scenery import Scenery, make_sceneries
+from s2e_jax.navbench.scenery import Scenery
 from s2e_jax.navbench.worlds import ROOM, make_begin, plans_of
 from s2e_jax.render.render import RenderOptions
 from s2e_jax.scene import Light
@@ -67,14 +66,14 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
     robot_radius=robot.radius, tasks=tuple(config.tasks), num=config.num_episodes, seed=config.seed
   )
   scenes, lights = find_scenes(config.scenes, config.shipped, out / 'scenes', settings)
-  check_files(env, [s.episodes(t) for s in scenes for t in config.tasks], config.num_episodes, config.batch)
+  batch = min(config.batch, config.num_episodes)
   judged = judge_scenes(
     env,
     lineup.contenders,
     scenes,
     config.tasks,
     num_episodes=config.num_episodes,
-    batch=min(config.batch, config.num_episodes),
+    batch=batch,
     budget=config.splats.budget,
     lights=lights,
   )
@@ -94,7 +93,7 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
     },
     out,
     top_speed=robot.max_speed,
-    see=make_films(env, judged, lights, config.splats.budget) if config.films else None,
+    see=make_films(env, judged, config.splats.budget, batch) if config.films else None,
     num_resamples=config.num_resamples,
   )
 
@@ -161,7 +160,7 @@ def find_scenes(
 def prepared_shipped(name: str, folder: Path, settings: Settings) -> tuple[PreparedScene, Light]:
   """A shipped scene, prepared in `folder` unless it was with the same settings, and its light."""
   shipped = load_shipped(name)
-  wanted = {'file': shipped.path.name, 'sha256': hash_of_source(shipped.path), 'settings': _plain(settings)}
+  wanted = {'file': shipped.path.name, 'sha256': hash_of_source(shipped.path), 'settings': repr(settings)}
   if (folder / 'scene.json').is_file():
     scene = load_scene(folder)
     if scene.about.get('source') == wanted:
@@ -171,22 +170,15 @@ def prepared_shipped(name: str, folder: Path, settings: Settings) -> tuple[Prepa
   return scene, shipped.light
 
 
-def _plain(settings: Settings) -> str:
-  return repr(settings)
-
-
 def make_films(
-  env: UrbanEnv, judged: Sequence[JudgedCell], lights: Mapping[str, Light], budget: int
+  env: UrbanEnv, judged: Sequence[JudgedCell], budget: int, batch: int
 ) -> Callable[[Cell, str, int], np.ndarray]:
-  """The function (cell, policy, row) -> [T, h, w, 3] uint8, what the robot saw, drawn anew from the traces."""
-  files = {(j.scene.name, j.file.task): j.file for j in judged}
-  see, begin = see_splats(budget), make_begin(env, ROOM)
-  scenes = list({j.scene.name: j.scene for j in judged}.values())
+  """The function (cell, policy, row) -> [T, h, w, 3] uint8, what the robot saw, drawn anew from the traces.
 
-  @functools.cache
-  def sceneries() -> dict[str, Scenery]:
-    made = make_sceneries(scenes, [lights.get(scene.name) for scene in scenes])
-    return {scene.name: jax.tree.map(jnp.asarray, one) for scene, one in zip(scenes, made, strict=True)}
+  batch: of the judgement, whose program for the starts of episodes then serves here too.
+  """
+  of_cell = {(j.scene.name, j.file.task): j for j in judged}
+  see, begin = see_splats(budget), make_begin(env, ROOM)
 
   @jax.jit
   def draw(scenery: Scenery, episode: Any, position: jax.Array, yaw: jax.Array, people: jax.Array) -> jax.Array:
@@ -199,8 +191,9 @@ def make_films(
     return see(scenery, jax.vmap(moment)(position, yaw, people), _FILM, ('rgb',)).rgb
 
   def frames(cell: Cell, policy: str, row: int, chunk: int = 16) -> np.ndarray:
-    traces, scenery = cell.judged.traces[policy], sceneries()[cell.scene]
-    plans = jax.tree.map(jnp.asarray, plans_of(files[cell.scene, cell.task], [row]))
+    one = of_cell[cell.scene, cell.task]
+    traces, scenery = cell.judged.traces[policy], one.scenery
+    plans = jax.tree.map(jnp.asarray, plans_of(one.file, [row] * batch))
     episode = jax.tree.map(lambda x: x[0], begin(scenery, plans)[0])
     num = int(traces.num_steps[row]) + 1
     pictures = []

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,8 @@ from absl import logging
 from s2e_jax.closedloop.episodes import See, Traces, make_drive
 from s2e_jax.closedloop.metrics import episode_metrics
 from s2e_jax.closedloop.policies import Contender
-from s2e_jax.closedloop.run import Judged, check_names
+from s2e_jax.closedloop.progress import Progress
+from s2e_jax.closedloop.run import Judged, check_names, counted, joined
 from s2e_jax.navbench.episode_files import EpisodeFile
 from s2e_jax.navbench.scene_folder import PreparedScene
 from s2e_jax.navbench.scenery import Scenery, make_sceneries
@@ -37,11 +37,12 @@ LONG_FACTOR = 4  # times the time of the other tasks that it may take
 
 @dataclasses.dataclass(frozen=True)
 class JudgedCell:
-  """One scene and task: the episodes and what all contenders made of them."""
+  """One scene and task: the episodes, what all contenders made of them, and the scene as it was driven in."""
 
   scene: PreparedScene
   file: EpisodeFile
   judged: Judged
+  scenery: Scenery
 
 
 def on_the_floor(scenery: Scenery, views: View) -> View:
@@ -89,6 +90,11 @@ def judge_scenes(
   that are given twice, episodes that were planned for a smaller robot, or fewer episodes than asked for.
   """
   check_names([c.name for c in contenders])
+  shown_goals = [c.name for c in contenders if c.policy.goal == 'image']
+  if LONG in tasks and shown_goals:
+    raise ValueError(
+      f'{shown_goals} are told one image of one goal: leave out the task {LONG!r}, whose goals change'
+    )
   files = [(scene, scene.episodes(task)) for scene in scenes for task in tasks]
   check_files(env, [file for _, file in files], num_episodes, batch)
   begin, see = make_begin(env, slots), see_splats(budget)
@@ -97,7 +103,9 @@ def judge_scenes(
   lights = lights or {}
   sceneries = make_sceneries(scenes, [lights.get(scene.name) for scene in scenes])
   device_sceneries = {scene.name: jax.tree.map(jnp.asarray, s) for scene, s in zip(scenes, sceneries, strict=True)}
-  progress = Progress(len(files) * -(-num_episodes // batch) * len(contenders), say)
+  per_contender = len(files) * -(-num_episodes // batch)
+  total, done = per_contender * len(contenders), 0
+  progress = Progress([c.name for c in contenders], per_contender)
   cells = []
   for scene, file in files:
     scenery = device_sceneries[scene.name]
@@ -108,16 +116,18 @@ def judge_scenes(
       episodes, legs = begin(scenery, jax.tree.map(jnp.asarray, plans_of(file, filled, slots)))
       for contender in contenders:
         drive = make_drive(envs[file.task == LONG], contender.policy, see)
-        with progress.timed(contender):
-          traces = jax.device_get(drive(contender.params, episodes, scenery, legs))
-        parts[contender.name].append(jax.tree.map(lambda x, n=len(numbers): np.asarray(x)[:n], traces))
+        started = time.perf_counter()
+        traces = counted(drive(contender.params, episodes, scenery, legs), len(numbers))
+        took, done = time.perf_counter() - started, done + 1
+        parts[contender.name].append(traces)
+        progress.add(contender.name, (drive, jax.tree.structure(contender.params)), took)
         arrived = float(np.concatenate([t.has_arrived for t in parts[contender.name]]).mean())
-        progress.tell(f'{scene.name}, {file.task}, {contender.name}: {arrived:.3f} arrived so far')
-    traces_of: dict[str, Traces] = {
-      name: jax.tree.map(lambda *xs: np.concatenate(xs), *part) for name, part in parts.items()
-    }
+        left = progress.eta() if done < total else ''
+        where = f'{scene.name}, {file.task}, {contender.name}'
+        say(f'{done}/{total} {where}: {arrived:.3f} arrived so far, {took:.1f} s{left}')
+    traces_of = {name: joined(part) for name, part in parts.items()}
     figures = {name: episode_metrics(traces) for name, traces in traces_of.items()}
-    cells.append(JudgedCell(scene, file, Judged(traces_of, figures)))
+    cells.append(JudgedCell(scene, file, Judged(traces_of, figures), scenery))
   return cells
 
 
@@ -138,42 +148,3 @@ def check_files(env: UrbanEnv, files: Sequence[EpisodeFile], num_episodes: int, 
         f'{where}: episodes were planned for a robot of radius {file.robot_radius:g} m, this one has '
         f'{env.config.robot.radius:g} m; prepare the scene with --robot_radius={env.config.robot.radius:g}'
       )
-
-
-class Progress:
-  """Says how many of the batches are done and how long the rest will take, compilation apart."""
-
-  def __init__(self, total: int, say: Callable[[str], None]) -> None:
-    self._total, self._say = total, say
-    self._done, self._took = 0, 0.0
-    self._compiled: set[Any] = set()
-    self._seconds: list[float] = []
-
-  def timed(self, contender: Contender) -> Any:
-    """Context that times one batch of a contender."""
-    return _Timed(self, (contender.policy, jax.tree.structure(contender.params)))
-
-  def add(self, program: Any, seconds: float) -> None:
-    """Counts a batch of a program that took so long; its first one compiles and tells nothing of the rest."""
-    self._done, self._took = self._done + 1, seconds
-    if program in self._compiled:
-      self._seconds.append(seconds)
-    self._compiled.add(program)
-
-  def tell(self, what: str) -> None:
-    """Says it, with the count and the time left."""
-    left = self._total - self._done
-    eta = f', about {left * float(np.mean(self._seconds)):.0f} s left' if self._seconds and left else ''
-    self._say(f'{self._done}/{self._total} {what}, {self._took:.1f} s{eta}')
-
-
-class _Timed:
-  def __init__(self, progress: Progress, program: Any) -> None:
-    self._progress, self._program = progress, program
-
-  def __enter__(self) -> None:
-    self._begin = time.perf_counter()
-
-  def __exit__(self, *error: Any) -> None:
-    if error[0] is None:
-      self._progress.add(self._program, time.perf_counter() - self._begin)

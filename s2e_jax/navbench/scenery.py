@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from scipy import ndimage
 
 from s2e_jax.gaussians import SH_C0, Array, Gaussians
+from s2e_jax.navbench.grid import filled_from_nearest
 from s2e_jax.navbench.maps import Maps
 from s2e_jax.navbench.occupancy import signed_distance
 from s2e_jax.navbench.scene_folder import PreparedScene
@@ -49,12 +49,6 @@ def distance_for_contact(maps: Maps) -> np.ndarray:
   # under things the ground is never seen: there their own outlines count
   edge = np.where(maps.occupied | (maps.distance < 0), np.inf, edge)
   return np.minimum(maps.distance, edge).astype(np.float32)
-
-
-def filled_floor(maps: Maps) -> np.ndarray:
-  """[nx, ny] float32 m, the ground's height with holes filled from the nearest cell that was seen."""
-  nearest = ndimage.distance_transform_edt(~maps.is_seen, return_distances=False, return_indices=True)
-  return maps.ground[tuple(nearest)].astype(np.float32)
 
 
 def free_points(maps: Maps, num: int = NUM_FREE_POINTS, seed: int = 0) -> np.ndarray:
@@ -117,7 +111,7 @@ def make_sceneries(scenes: Sequence[PreparedScene], lights: Sequence[Light | Non
           origin=jnp.asarray(maps.grid.centres(np.zeros(2, int)), jnp.float32),
           cell=jnp.float32(maps.grid.cell),
         ),
-        floor=np.pad(filled_floor(maps), pad, mode='edge'),
+        floor=np.pad(filled_from_nearest(maps.ground, maps.is_seen), pad, mode='edge'),
         free_points=free_points(maps),
         light=light_of(scene.gaussians) if light is None else light,
       )

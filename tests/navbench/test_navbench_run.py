@@ -14,7 +14,7 @@ from s2e_jax.navbench.command import find_scenes, run_navbench
 from s2e_jax.navbench.policies.registry import by_name
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.run import check_files, judge_scenes, on_the_floor
-from s2e_jax.navbench.scenery import distance_for_contact, filled_floor, light_of, make_sceneries
+from s2e_jax.navbench.scenery import distance_for_contact, light_of, make_sceneries
 from s2e_jax.navbench.worlds import ROOM, episode_seed, make_begin, plans_of
 from s2e_jax.render.render import RenderOptions
 from s2e_jax.render.view import View
@@ -172,7 +172,7 @@ def test_ground_that_was_not_seen_is_no_place_to_go(scenes):
   assert (distance[~maps.is_seen & ~maps.occupied] < 0).all()
   assert (distance[maps.drivable] > 0).all()
   assert (distance <= maps.distance + 1e-6).all()
-  assert np.isfinite(filled_floor(maps)).all()
+  assert all(np.isfinite(scenery.floor).all() for scenery in make_sceneries(scenes))
 
 
 def test_a_bright_scene_lights_things_brightly(scenes):
@@ -192,6 +192,9 @@ def test_what_does_not_fit_is_refused_before_anything_runs(env, scenes):
   wide = dataclasses.replace(scenes[0].episodes('both'), robot_radius=0.1)
   with pytest.raises(ValueError, match=r'planned for a robot of radius 0\.1'):
     check_files(env, [wide], 1, 1)
+  shown = Contender('shown', dataclasses.replace(looker(), goal='image'), None)
+  with pytest.raises(ValueError, match=r"\['shown'\] are told one image of one goal"):
+    judge_scenes(env, [shown], scenes, ('long',), num_episodes=1)
   with pytest.raises(ValueError, match='0 scenes'):
     make_sceneries([])
 
