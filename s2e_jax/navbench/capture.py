@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from s2e_jax.navbench.blocks import Block, truth_walls, walkable
+from s2e_jax.navbench.chunks import rows_in_chunks
+from s2e_jax.render.light import display
 from s2e_jax.render.render import RenderOptions, render
-from s2e_jax.render.view import View
+from s2e_jax.render.view import View, column_slopes, rows_of
 from s2e_jax.scene import SKY, Boxes, Rounds, Scene
 
 _OVERSAMPLED = 2  # pixels that are drawn per side of one that is kept
@@ -94,11 +96,9 @@ def capture(block: Block, views: View, height: int = 96, width: int = 192, neare
     height=_OVERSAMPLED * height, width=_OVERSAMPLED * width, nearest=nearest, shadow=not block.is_indoor
   )
   parts = []
-  num = len(views.yaw)
-  for i in range(0, num, _CHUNK):
-    rows = np.minimum(np.arange(i, i + _CHUNK), num - 1)  # one shape for all, so that it compiles once
+  for rows, num in rows_in_chunks(len(views.yaw), _CHUNK):
     some = jax.tree.map(lambda x, rows=rows: jnp.asarray(x)[rows], views)
-    parts.append(jax.tree.map(lambda x, i=i: np.asarray(x)[: num - i], _pictures(block.scene, some, options)))
+    parts.append(jax.tree.map(lambda x, num=num: np.asarray(x)[:num], _pictures(block.scene, some, options)))
   rgb, sky, coverage, depth = (np.concatenate([part[k] for part in parts]) for k in range(4))
   return Capture(views, rgb, sky, coverage, depth)
 
@@ -115,7 +115,7 @@ def _pictures(
   assert full.rgb is not None and full.segmentation is not None and full.depth is not None
   assert bare.rgb is not None and bare.segmentation is not None
   to_float = lambda x: x.astype(jnp.float32) / 255
-  horizon = jnp.sqrt(scenes.light.horizon) * (1.1 - 0.1 * jnp.sqrt(scenes.light.horizon))
+  horizon = display(scenes.light.horizon)
   sky = jnp.where((bare.segmentation == SKY)[..., None], to_float(bare.rgb), horizon[:, None, None])
   # a pixel shows one surface when it lies on one thing, which are convex, or when its depths are nearly the same
   low, high = _least(full.depth), -_least(-full.depth)
@@ -152,9 +152,8 @@ def _least(x: jax.Array) -> jax.Array:
 def world_points(views: View, depth: np.ndarray) -> np.ndarray:
   """[B, h, w, 3] m in the world of pixels with depth [B, h, w]; of depth 0 the camera's own place."""
   _, height, width = depth.shape
+  u, v = np.asarray(column_slopes(views, width)), np.asarray(rows_of(views, height, width).slopes(height))
   views = jax.tree.map(np.asarray, views)
-  u = views.half_width[:, None] * ((np.arange(width) + 0.5) / width * 2 - 1)
-  v = -views.half_width[:, None] * ((np.arange(height) + 0.5) * 2 - height) / width - views.tan_pitch[:, None]
   c, s = np.cos(views.yaw)[:, None], np.sin(views.yaw)[:, None]
   x, y, z = (views.position[:, i, None, None] for i in range(3))
   ahead_x, ahead_y = (c + u * s)[:, None], (s - u * c)[:, None]

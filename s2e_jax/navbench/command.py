@@ -14,6 +14,7 @@ from absl import logging
 
 from s2e_jax.closedloop.policies import Contender
 from s2e_jax.navbench.blocks_shipped import load_shipped, shipped_names
+from s2e_jax.navbench.chunks import rows_in_chunks
 from s2e_jax.navbench.policies.registry import Lineup, make_contenders
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.report import write_navbench_report
@@ -195,12 +196,10 @@ def make_films(
     traces, scenery = cell.judged.traces[policy], one.scenery
     plans = jax.tree.map(jnp.asarray, plans_of(one.file, [row] * batch))
     episode = jax.tree.map(lambda x: x[0], begin(scenery, plans)[0])
-    num = int(traces.num_steps[row]) + 1
     pictures = []
-    for first in range(0, num, chunk):
-      at = np.minimum(np.arange(first, first + chunk), num - 1)
+    for at, num in rows_in_chunks(int(traces.num_steps[row]) + 1, chunk):
       part = (jnp.asarray(x[row][at]) for x in (traces.position, traces.yaw, traces.people))
-      pictures.append(np.asarray(draw(scenery, episode, *part)))
-    return np.concatenate(pictures)[:num]
+      pictures.append(np.asarray(draw(scenery, episode, *part))[:num])
+    return np.concatenate(pictures)
 
   return frames

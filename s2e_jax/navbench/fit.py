@@ -15,6 +15,7 @@ import optax
 
 from s2e_jax.gaussians import Gaussians
 from s2e_jax.navbench.capture import Capture
+from s2e_jax.navbench.chunks import rows_in_chunks
 from s2e_jax.render.splats.cameras import cameras_of
 from s2e_jax.render.splats.draw import SplatPictures, draw_gaussians, draw_splats
 from s2e_jax.render.splats.hierarchy import make_splat_scene, spatial_order
@@ -191,13 +192,11 @@ def _loss(params: Params, data: Any, weights: Params, size: SplatOptions) -> jax
 def pictures(gaussians: Gaussians, views: View, height: int, width: int) -> SplatPictures:
   """Exact pictures of gaussians on the host from B views, numpy."""
   scene = make_splat_scene(gaussians, with_levels=False)
-  num = len(views.yaw)
   parts = []
-  for i in range(0, num, _BATCH):
-    rows = np.minimum(np.arange(i, i + _BATCH), num - 1)  # one shape for all, so that it compiles once
+  for rows, num in rows_in_chunks(len(views.yaw), _BATCH):
     some = jax.tree.map(lambda x, rows=rows: jnp.asarray(x)[rows], views)
     drawn = _draw(scene, some, SplatOptions(height=height, width=width))
-    parts.append(jax.tree.map(lambda x, i=i: np.asarray(x)[: num - i], drawn))
+    parts.append(jax.tree.map(lambda x, num=num: np.asarray(x)[:num], drawn))
   return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
