@@ -36,6 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.num_episodes = 2 if args.smoke else args.episodes  # of every scene and task, the same for every policy
   config.seed = 0  # that episodes in shipped scenes are drawn from
   config.batch = 2 if args.smoke else 25  # episodes driven at once
+  config.part = ''  # '2/4': the second quarter of the work, for one of four processes that share --out
   # beside the checkpoints: straight_to_goal | stand_still | expert | constant_arc | reactive
   config.baselines = ('straight_to_goal', 'stand_still') + (() if args.smoke else ('expert',))
   config.careful = False  # the expert keeps the clearances of demonstrations

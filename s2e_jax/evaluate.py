@@ -18,7 +18,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from s2e_jax.compilation import set_up_compilation
+from s2e_jax.compilation import set_up_compilation, use_cpu_devices
 from s2e_jax.contracts import camera_contract, check_camera_contract
 from s2e_jax.data.dataset import Dataset, open_dataset
 from s2e_jax.openloop.report import write_report
@@ -141,6 +141,7 @@ def run_closedloop(config: ConfigDict, checkpoints: Sequence[Path], out: Path) -
     num_resamples=config.num_resamples,
     num_maps=config.num_maps,
     film=config.film,
+    num_devices=jax.local_device_count(),
   )
   return results
 
@@ -161,12 +162,15 @@ def main(argv: list[str]) -> None:
   if config.kind == 'openloop':
     run_openloop(config, paths[0], out)
   elif config.kind == 'closedloop':
+    use_cpu_devices(min(config.batch, config.num_episodes), least=8, evenly=False)
     run_closedloop(config, paths, out)
   else:
     # the benchmark takes seconds to import, and the others do without it
     from s2e_jax.navbench.command import run_navbench
 
-    run_navbench(config, paths, out)
+    use_cpu_devices(min(config.batch, config.num_episodes), least=4, evenly=False)
+    if run_navbench(config, paths, out) is None:
+      return
   print((out / 'table.md').read_text())
 
 

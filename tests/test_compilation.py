@@ -63,6 +63,17 @@ def test_every_core_is_a_device_if_all_get_enough(monkeypatch, cores, items, exp
   assert not asked
 
 
+def test_shares_need_not_be_even_where_the_last_one_is_filled_up(monkeypatch):
+  asked = {}
+  monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
+  monkeypatch.setattr(compilation.os, 'sched_getaffinity', lambda pid: {0, 1}, raising=False)
+  monkeypatch.setattr(compilation.jax.config, 'update', asked.__setitem__)
+  compilation.use_cpu_devices(25, least=4)
+  assert not asked
+  compilation.use_cpu_devices(25, least=4, evenly=False)
+  assert asked == {'jax_num_cpu_devices': 2}
+
+
 def test_this_xla_knows_the_flag():
   code = 'from s2e_jax import compilation as c; c.use_wide_vectors(); import jax; print(jax.numpy.ones(3).sum())'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

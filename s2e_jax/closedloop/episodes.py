@@ -16,6 +16,7 @@ from brax.envs.base import State
 from flax import struct
 
 from s2e_jax.closedloop.policies import DrivingPolicy, at_goals, told
+from s2e_jax.closedloop.spread import over_devices
 from s2e_jax.geometry import to_robot_frame
 from s2e_jax.render.render import Pictures, RenderOptions, render
 from s2e_jax.scene import Scene
@@ -38,7 +39,8 @@ class Traces:
   Of steps, zero after the end: command: [T, 2] m/s, rad/s. contact: [T] bool, an impulse above the environment's
   min_impulse. Where such a contact began, by_robot: [T] bool, it was the robot that moved into the other, and
   hit_kind: [T] int32 of scene.KINDS.
-  Of episodes: num_steps: [] int32. has_arrived: [] bool. nan_actions: [] int32. scene: as it was at the start.
+  Of episodes: num_steps: [] int32. has_arrived: [] bool. nan_actions: [] int32. scene: as it was at the start,
+  without walls.
   is_person: [N] bool. goal: [2] m. path_length: [] m of way from start to goal. layout: [] int32. num_goals: []
   int32, goals_reached: [] int32; of a chain, goal is the last one, way and path_length lead through all.
   """
@@ -139,14 +141,14 @@ def make_begin(env: UrbanEnv) -> Begin:
 
 
 @functools.lru_cache(maxsize=16)
-def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> Drive:
+def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num_devices: int = 1) -> Drive:
   """A jitted function (params, episodes [B] at their starts, scenery=None, legs=None) -> Traces.
 
   One compile per B and tree of params. see: makes the pictures, of what is in the episodes and of `scenery`, which
-  all episodes share. legs: chains of goals; one more is given out as each is reached, and the last one is arrival.
-  The same arguments give the same function again. Runs at 4 Hz until all have arrived or the
-  time limit; who is done stays as it is. Raises ValueError when `env` does not play by the rules of judging:
-  contact only counts, there is a time limit, actions are commands.
+  all episodes share. num_devices: that share the episodes, of which B is a multiple. legs: chains of goals; one
+  more is given out as each is reached, and the last one is arrival. The same arguments give the same function
+  again. Runs at 4 Hz until all have arrived or the time limit; who is done stays as it is. Raises ValueError when
+  `env` does not play by the rules of judging: contact only counts, there is a time limit, actions are commands.
   """
   config = env.config
   if config.end_on_collision or not config.max_steps or config.action != 'command':
@@ -201,7 +203,6 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
     steps = jax.tree.map(lambda all, now: all.at[t].set(now), steps, seen)
     return t + 1, episodes, memory, is_over, has_arrived, leg, moments, steps
 
-  @jax.jit
   def drive(params: Any, episodes: Episode, scenery: Any = None, legs: Legs | None = None) -> Traces:
     num = episodes.step.shape[0]
     start, nothing, leg = episodes, jnp.zeros(num, bool), jnp.zeros(num, jnp.int32)
@@ -227,7 +228,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
       num_steps=episodes.step,
       has_arrived=has_arrived,
       nan_actions=episodes.nan_actions,
-      scene=start.world.scene,
+      scene=dataclasses.replace(start.world.scene, walls=None),  # a grid per episode, which nobody looks at later
       is_person=start.people.present,
       goal=start.world.goal_in_world if legs is None else legs.goal[:, -1],
       path_length=start.world.path_length if legs is None else jnp.sum(legs.length, axis=1),
@@ -236,7 +237,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records) -> 
       goals_reached=leg + has_arrived,
     )
 
-  return drive
+  return jax.jit(drive if num_devices == 1 else over_devices(drive, num_devices))
 
 
 def _beyond(legs: Legs, leg: jax.Array) -> jax.Array:

@@ -82,11 +82,15 @@ class DrivingPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-  """A policy with its parameters, and the name under which it is reported."""
+  """A policy with its parameters, and the name under which it is reported.
+
+  identity: says all that what it does depends on, however it is named; '' where nobody asks.
+  """
 
   name: str
   policy: DrivingPolicy
   params: Any
+  identity: str = ''
 
 
 def told(episodes: Episode, goal: str = 'point', goal_picture: jax.Array | None = None) -> Told:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
 
 class Progress:
-  """Seconds per chunk of every contender, compilation apart. total: chunks of each contender."""
+  """Seconds per chunk of every contender, compilation apart. left: chunks of each contender."""
 
-  def __init__(self, names: Iterable[str], total: int) -> None:
-    self._left = dict.fromkeys(names, total)
+  def __init__(self, left: Mapping[str, int]) -> None:
+    self._left = dict(left)
     self._seconds: dict[str, list[float]] = {name: [] for name in self._left}
     self._compiled: set[Hashable] = set()
 

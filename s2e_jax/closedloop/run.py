@@ -19,6 +19,7 @@ from s2e_jax.closedloop.metrics import episode_metrics
 from s2e_jax.closedloop.policies import Contender
 from s2e_jax.closedloop.progress import Progress
 from s2e_jax.closedloop.splits import episode_keys
+from s2e_jax.closedloop.spread import filled, on_devices
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.structs import Camera
 from s2e_jax.worlds.config import WorldConfig
@@ -71,7 +72,6 @@ def cameras_of(worlds: WorldConfig, height: int, width: int) -> list[Camera]:
 
 def chunks_of(keys: jax.Array, batch: int) -> Iterator[tuple[jax.Array, int]]:
   """(keys [batch], how many of them count) of keys [N]; the last chunk is filled up with the first key."""
-  batch = min(batch, len(keys))
   for start in range(0, len(keys), batch):
     part = keys[start : start + batch]
     fill = jnp.zeros(batch - len(part), jnp.int32)
@@ -85,23 +85,27 @@ def judge(
   batch: int = 64,
   level: float = 1.0,
   say: Callable[[str], None] = logging.info,
+  num_devices: int = 1,
 ) -> Judged:
   """Drives every contender through the episodes of typed keys [N]; worlds are begun once for all.
 
-  Contenders that share a policy object share a program, and so do later calls with the same `env`. Says after
-  every chunk how far it is, and when it will end.
+  Contenders that share a policy object share a program, and so do later calls with the same `env`. batch: episodes
+  at once, a few more where num_devices, which share them, would not divide it. Says after every chunk how far it
+  is, and when it will end.
   """
   check_names([c.name for c in contenders])
+  batch = filled(min(batch, len(keys)), num_devices)
   begin = make_begin(env)
-  drives = {c.name: make_drive(env, c.policy) for c in contenders}
+  drives = {c.name: make_drive(env, c.policy, num_devices=num_devices) for c in contenders}
+  params = {c.name: on_devices(c.params, num_devices) for c in contenders}
   parts: dict[str, list[Traces]] = {c.name: [] for c in contenders}
   total = -(-len(keys) // batch)
-  progress = Progress(parts, total)
+  progress = Progress(dict.fromkeys(parts, total))
   for number, (part, num) in enumerate(chunks_of(keys, batch)):
     episodes = begin(part, jnp.float32(level))
     for contender in contenders:
       started = time.perf_counter()
-      traces = counted(drives[contender.name](contender.params, episodes), num)
+      traces = counted(drives[contender.name](params[contender.name], episodes), num)
       took = time.perf_counter() - started
       parts[contender.name].append(traces)
       progress.add(contender.name, (contender.policy, jax.tree.structure(contender.params)), took)
@@ -130,12 +134,13 @@ def evaluate_closedloop(
   num_resamples: int = 2000,
   num_maps: int = 8,
   film: bool = True,
+  num_devices: int = 1,
 ) -> tuple[dict[str, Any], Judged]:
   """Judges contenders on episodes of a split and writes table.md, results.json, episodes.jsonl, maps and the film.
 
   layouts: names by the worlds' number of layout. settings, checkpoints, notes: for the page. film:
-  side_by_side.mp4 of the first two contenders on the most telling episode. Returns what results.json holds, and
-  the traces.
+  side_by_side.mp4 of the first two contenders on the most telling episode. num_devices: see `judge`. Returns what
+  results.json holds, and the traces.
   Raises ValueError, before anything is compiled, for an unknown split, no episodes, no contenders or one name
   twice.
   """
@@ -149,7 +154,7 @@ def evaluate_closedloop(
   keys = episode_keys(split, num_episodes, first_episode)
   if film and len(contenders) > 1:
     pictures.require_pyav()
-  judged = judge(env, contenders, keys, batch, level)
+  judged = judge(env, contenders, keys, batch, level, num_devices=num_devices)
   last = first_episode + num_episodes - 1
   results = report.summarise(judged.figures, num_resamples)
   results = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from absl import logging
 from s2e_jax.closedloop.policies import Contender
 from s2e_jax.navbench.blocks_shipped import load_shipped, shipped_names
 from s2e_jax.navbench.chunks import rows_in_chunks
+from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import Lineup, make_contenders
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.report import write_navbench_report
@@ -42,12 +45,15 @@ METHODS = {
 _FILM = RenderOptions(120, 240, shadow=False)  # pictures of films, whatever size a policy looks at
 
 
-def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[str, Any]:
+def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[str, Any] | None:
   """Judges checkpoints and baselines in prepared or shipped scenes and writes the report; returns results.json.
 
-  Shipped scenes are prepared under `out`/scenes the first time. Raises ValueError, before anything is compiled,
-  when a scene, its episodes, a checkpoint, its camera, the robot or a number does not fit.
+  Shipped scenes are prepared under `out`/scenes the first time. What is driven is kept under `out`/driven: a
+  killed call goes on, and another checkpoint is added. None, and no report, while other parts of the work are
+  missing. Raises ValueError, before anything is compiled, when a scene, its episodes, a checkpoint, its camera,
+  the robot or a number does not fit.
   """
+  part = Part.parse(config.part)
   env = UrbanEnv(_no_world, env_config(config.env))
   robot = env.config.robot
   lineup = make_contenders(
@@ -77,7 +83,13 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
     batch=batch,
     budget=config.splats.budget,
     lights=lights,
+    num_devices=jax.local_device_count(),
+    keep_in=out / 'driven',
+    part=part,
   )
+  if judged is None:
+    logging.info('part %s is driven; once all are, the same command without a part reports', config.part)
+    return None
   cells = [
     Cell(j.scene.name, j.file.task, j.scene, j.file.episodes[: config.num_episodes], j.judged) for j in judged
   ]
@@ -149,13 +161,23 @@ def find_scenes(
     unknown = sorted(set(names) - set(shipped_names()))
     if unknown:
       raise ValueError(f'shipped={unknown} do not come with the package: choose from {list(shipped_names())}')
-    prepared = [prepared_shipped(name, cache / name, settings) for name in names]
+    with _alone_in(cache):
+      prepared = [prepared_shipped(name, cache / name, settings) for name in names]
     scenes, lights = [scene for scene, _ in prepared], {scene.name: light for scene, light in prepared}
   names = [scene.name for scene in scenes]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ValueError(f'scenes {twice} are given twice: prepare one of them again with another --name')
   return scenes, lights
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+  """Waits until no other process is in here: several parts of one judgement prepare a scene once."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / '.lock').open('w') as handle:
+    fcntl.flock(handle, fcntl.LOCK_EX)  # given back when the file is closed
+    yield
 
 
 def prepared_shipped(name: str, folder: Path, settings: Settings) -> tuple[PreparedScene, Light]:

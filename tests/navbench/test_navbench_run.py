@@ -10,7 +10,9 @@ import pytest
 
 from configs.navbench import get_config
 from s2e_jax.closedloop.policies import Contender, DrivingPolicy
+from s2e_jax.closedloop.spread import mesh_of
 from s2e_jax.navbench.command import find_scenes, run_navbench
+from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import by_name
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.run import check_files, judge_scenes, on_the_floor
@@ -96,7 +98,7 @@ def test_nobody_gets_into_walls_and_walls_are_what_was_hit(judged):
 def test_progress_tells_the_time_left(judged):
   lines = judged[1]
   assert len(lines) == 4 * 2 * 3
-  assert lines[-1].startswith('24/24 coarse, both, expert')
+  assert lines[-1].startswith('24/24 coarse, both, episodes 2 to 2, expert')
   assert 's left' in lines[12] and 's left' not in lines[-1]
 
 
@@ -105,6 +107,56 @@ def test_judging_again_in_other_batches_gives_the_same_bits(env, scenes, judged)
   again = judge_scenes(env, contenders, scenes[:1], ('both',), num_episodes=NUM, batch=2, say=lambda line: None)
   for name, traces in again[0].judged.traces.items():
     jax.tree.map(np.testing.assert_array_equal, traces, cells[1].judged.traces[name])
+
+
+def test_devices_share_a_batch_and_give_the_same_episodes(env, scenes, judged):
+  cells, _, contenders = judged
+  again = judge_scenes(
+    env, contenders[:1], scenes[:1], ('both',), num_episodes=2, batch=2, num_devices=2, say=lambda line: None
+  )
+  alone = jax.tree.map(lambda x: x[:2], cells[1].judged.traces['straight_to_goal'])
+  shared = again[0].judged.traces['straight_to_goal']
+  np.testing.assert_array_equal(shared.num_steps, alone.num_steps)
+  np.testing.assert_array_equal(shared.contact, alone.contact)
+  np.testing.assert_allclose(shared.position, alone.position, atol=1e-3)
+
+
+def test_what_was_driven_is_kept_and_parts_make_a_whole(env, scenes, judged, tmp_path):
+  cells, _, contenders = judged
+
+  def judge(part='', who=contenders[:2], **changes):
+    lines = []
+    settings = dict(num_episodes=NUM, batch=2, keep_in=tmp_path, part=Part.parse(part), say=lines.append) | changes
+    return judge_scenes(env, who, scenes[:1], ('both',), **settings), lines
+
+  found, lines = judge('2/2', contenders[:1])
+  assert found is None and len(lines) == 2 and lines[-1].startswith('1/1 court, both, episodes 2 to 2')
+  found, lines = judge('1/2', contenders[:1])
+  assert found is not None and len(lines) == 2  # the other part was there already
+  found, lines = judge()
+  assert lines[0] == '4 batches: 2 were driven before, 2 are driven now' and len(lines) == 3
+  for name, traces in found[0].judged.traces.items():
+    jax.tree.map(np.testing.assert_array_equal, traces, cells[1].judged.traces[name])
+  assert judge()[1] == ['4 batches: 4 were driven before, 0 are driven now']
+  assert len(judge(who=[dataclasses.replace(contenders[0], identity='another')])[1]) == 2
+  # a file that is no archive is driven again, and nothing else is
+  (broken,) = tmp_path.glob('court_both/stand_still_002_*.npz')
+  broken.write_bytes(broken.read_bytes()[:100])
+  assert judge()[1][0] == '4 batches: 3 were driven before, 1 are driven now'
+  assert judge()[1] == ['4 batches: 4 were driven before, 0 are driven now']
+
+
+@pytest.mark.parametrize('text', ['0/2', '3/2', '1', 'a/b', '1/0', '-1/2'])
+def test_parts_that_are_none_are_refused(text):
+  with pytest.raises(ValueError, match='1 <= NUMBER <= OF, like 1/4'):
+    Part.parse(text)
+
+
+def test_a_part_needs_a_folder_and_devices_must_be_there(env, scenes, judged):
+  with pytest.raises(ValueError, match='part=1/2 needs a folder'):
+    judge_scenes(env, judged[2], scenes, ('both',), num_episodes=1, part=Part(1, 2))
+  with pytest.raises(ValueError, match=r'num_devices=99 must be 1\.\.8'):
+    mesh_of(99)
 
 
 def test_an_episode_is_of_its_scene_task_and_number(scenes):
@@ -211,6 +263,7 @@ def test_the_command_judges_a_checkpoint_and_writes_its_report(scenes, repo, tmp
     'table.md',
     'results.json',
     'episodes.jsonl',
+    'driven',
   }
   rows = [json.loads(line) for line in (tmp_path / 'episodes.jsonl').read_text().splitlines()]
   assert {(row['policy'], row['task'], row['scene']) for row in rows} == {

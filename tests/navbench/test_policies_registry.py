@@ -11,6 +11,7 @@ from s2e_jax.closedloop.policies import Told, camera_policy
 from s2e_jax.contracts import camera_contract
 from s2e_jax.controller import CommandLimits, trajectory_to_command
 from s2e_jax.navbench.policies import registry
+from s2e_jax.navbench.policies.one_shape import in_one_shape
 from s2e_jax.navbench.policies.onnx_contract import S2E_RELEASED
 from s2e_jax.navbench.policies.registry import make_contenders
 from s2e_jax.policy.config import policy_config
@@ -177,3 +178,17 @@ def test_a_policy_of_one_anchor_drives_by_its_only_mode_and_goal_free_ones_witho
   assert (np.abs(found[0] - found[1]) > 1e-5).any()
   with pytest.raises(ValueError, match="goal='image' must be 'point' or 'none'"):
     camera_policy(config, LIMITS, goal='image')
+
+
+def test_checkpoints_share_a_program_if_they_can_and_drive_as_alone():
+  bc = policy_config('s2e_tiny', **SMALL, clearance_head=True)
+  ram = dataclasses.replace(bc, ram_input='query', clearance_head=False)
+  single = policy_config('s2e_tiny', **SMALL, clearance_head=True, num_anchors=1)
+  given = [(config, variables_of(config)) for config in (bc, ram, single)]
+  found = in_one_shape(given)
+  assert found[0][0] == found[1][0] == ram and jax.tree.structure(found[0][1]) == jax.tree.structure(found[1][1])
+  assert found[2][0] == dataclasses.replace(single, clearance_head=False)  # there is no other of one anchor
+  jax.tree.map(np.testing.assert_array_equal, found[1][1], given[1][1])
+  one = jax.tree.map(lambda x: jnp.full(x.shape, 0.3).astype(x.dtype), example_observation(bc))
+  alone, shared = (Policy(c).apply(v, one) for c, v in (given[0], found[0]))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), alone, shared)

@@ -24,9 +24,12 @@ from s2e_jax.closedloop.policies import (
 from s2e_jax.closedloop.run import check_names
 from s2e_jax.contracts import camera_contract, check_camera_contract, check_robot_contract
 from s2e_jax.controller import CommandLimits
+from s2e_jax.navbench.pieces import arrays_of
+from s2e_jax.navbench.policies.one_shape import Model, in_one_shape
 from s2e_jax.navbench.policies.onnx_contract import S2E_RELEASED, OnnxContract, check_contract_camera
 from s2e_jax.navbench.policies.onnx_policy import onnx_policy
 from s2e_jax.navbench.policies.reactive import ReactiveConfig, reactive
+from s2e_jax.navbench.scene_folder import hash_of_arrays, hash_of_source
 from s2e_jax.policy.config import PolicyConfig
 from s2e_jax.robots import RobotDescription
 from s2e_jax.structs import DT, Camera
@@ -72,8 +75,8 @@ def make_contenders(
   cameras: of height and width, those that pictures will come from; None: the robot's own mount. which: see
   `restore.load_policy`. lookahead, rule: of F_d. nearest, shadow: of `RenderOptions`.
   contracts: of ONNX files, by their names; others are taken to be S2E_RELEASED.
-  Checkpoints of one shape share a program. Raises ValueError for unknown or equal names, a missing file, and for a
-  camera or rate that is not the one trained with, unless allow_other_camera.
+  Checkpoints of one shape share a program, see `in_one_shape`. Raises ValueError for unknown or equal names, a
+  missing file, and for a camera or rate that is not the one trained with, unless allow_other_camera.
   """
   shown = cameras if cameras is not None else lambda height, width: [robot.mount.camera(height, width)]
   limits = CommandLimits.of(robot)
@@ -83,7 +86,9 @@ def make_contenders(
   unused = sorted(set(contracts or {}) - {n for n, p in zip(labels, checkpoints, strict=True) if is_onnx(p)})
   if unused:
     raise ValueError(f'contracts of {unused} belong to no ONNX file; the files are {labels}')
-  policies: dict[PolicyConfig, DrivingPolicy] = {}
+  ours: dict[str, Model] = {}
+  identities: dict[str, str] = {}
+  files: dict[str, Contender] = {}
   lineup = Lineup([], {}, [])
 
   def compare(name: str, size: tuple[int, int, int], check: Callable[..., list[str]]) -> None:
@@ -103,22 +108,28 @@ def make_contenders(
       if contract.camera is None:
         lineup.notes.append(f'The camera that {name} was trained with is not known, and was not compared.')
       model = onnx_policy(path, contract, limits, lookahead, rule, nearest, shadow)
-      lineup.contenders.append(Contender(name, model, None))
+      own = [hash_of_source(Path(path)), contract, limits, lookahead, rule, nearest, shadow]
+      files[name] = Contender(name, model, None, identity_of('onnx', *own))
       lineup.models[name] = {'path': str(path), 'model': contract.name, 'step': None}
       continue
     policy, variables, description = load_policy(path, which)
     c = policy.config
     size = c.image_height, c.image_width, c.num_history
     compare(name, size, functools.partial(check_camera_contract, description['camera_contract']))
-    if c not in policies:
-      policies[c] = camera_policy(c, limits, lookahead, rule, nearest, shadow)
-    lineup.contenders.append(Contender(name, policies[c], variables))
+    ours[name] = c, variables
+    own = [hash_of_arrays(arrays_of(variables)), c, limits, lookahead, rule, nearest, shadow]
+    identities[name] = identity_of('checkpoint', *own)
     lineup.models[name] = {'path': str(path), 'model': c.name, **_provenance(description, c)}
     finetuned_on = description.get('finetuned', {}).get('robot')
     if finetuned_on:  # other robots may well be driven, but whoever reads the table has to know
       lines = check_robot_contract(finetuned_on, dataclasses.asdict(robot), allow=True)
       lineup.notes.extend(f'{name} was finetuned on another robot: {line}.' for line in lines)
-  lineup.contenders.extend(others)
+  policies: dict[PolicyConfig, DrivingPolicy] = {}
+  for name, (shape, params) in zip(ours, in_one_shape(list(ours.values())), strict=True):
+    if shape not in policies:
+      policies[shape] = camera_policy(shape, limits, lookahead, rule, nearest, shadow)
+    files[name] = Contender(name, policies[shape], params, identities[name])
+  lineup.contenders.extend([*(files[name] for name in labels), *others])
   return lineup
 
 
@@ -149,8 +160,14 @@ def by_name(
       policy, params = arc, arc_params(name, robot)
     else:
       policy, params = expert(robot, careful or name == 'careful_expert'), jnp.zeros(())
-    found.append(Contender(name, policy, params))
+    own = [robot, lookahead, rule, careful, reactive_config]
+    found.append(Contender(name, policy, params, identity_of(name, *own)))
   return found
+
+
+def identity_of(*parts: Any) -> str:
+  """Of a contender: plain records and strings that say all that it does depends on."""
+  return ' '.join(map(repr, parts))
 
 
 def arc_params(name: str, robot: RobotDescription) -> jax.Array:
