@@ -165,10 +165,10 @@ def main(argv: list[str]) -> None:
     use_cpu_devices(min(config.batch, config.num_episodes), least=8, evenly=False)
     run_closedloop(config, paths, out)
   else:
+    use_cpu_devices(min(config.batch, config.num_episodes), least=4, evenly=False)
     # the benchmark takes seconds to import, and the others do without it
     from s2e_jax.navbench.command import run_navbench
 
-    use_cpu_devices(min(config.batch, config.num_episodes), least=4, evenly=False)
     if run_navbench(config, paths, out) is None:
       return
   print((out / 'table.md').read_text())
