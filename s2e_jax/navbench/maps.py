@@ -10,6 +10,7 @@ from scipy import ndimage
 from s2e_jax.gaussians import Gaussians
 from s2e_jax.navbench.grid import Grid, closed
 from s2e_jax.navbench.ground_field import GroundField, find_ground
+from s2e_jax.navbench.mesh_cells import MeshCells, check_meets, with_mesh
 from s2e_jax.navbench.occupancy import Band, clean, signed_distance, solid_layers, thin_parts
 
 MAX_SLOPE = 0.3  # rise over run
@@ -64,16 +65,40 @@ def build_maps(
 
   Raises ValueError when there is no ground, or too little of it is free for a robot of this radius (m).
   """
+  return build_maps_with_mesh(gaussians, None, robot_radius, cell, band, max_slope)[:2]
+
+
+def build_maps_with_mesh(
+  gaussians: Gaussians,
+  triangles: np.ndarray | None,
+  robot_radius: float,
+  cell: float = 0.1,
+  band: Band = Band(),
+  max_slope: float = MAX_SLOPE,
+) -> tuple[Maps, GroundField, MeshCells | None]:
+  """As `build_maps`; what triangles [F, 3, 3] (m, in the same world) occupy in the band is occupied as well.
+
+  The third is what the mesh brought, None without one. Raises ValueError also when the mesh does not meet the
+  scene.
+  """
   if not 0.02 <= cell <= 0.5:
     raise ValueError(f'cell={cell} m must be 0.02 to 0.5: smaller takes long, larger hides doors')
   if not robot_radius > 0:
     raise ValueError(f'robot_radius={robot_radius} m must be > 0')
   ground = find_ground(gaussians, cell)
+  if triangles is not None:
+    check_meets(triangles, ground.grid)
   layers = solid_layers(gaussians, ground, band, _REFINE)
-  fine = clean(layers, _repeated(ground.has_support, _REFINE), band, cell / _REFINE)
-  distance = _blocks(signed_distance(fine, cell / _REFINE)).mean(axis=(1, 3))
-  # What is thinner than a cell is occupied wherever it is; elsewhere the outline decides.
-  occupied = (distance < -1e-4) | _blocks(thin_parts(fine)).any(axis=(1, 3))
+  has_floor = _repeated(ground.has_support, _REFINE)
+  fine = clean(layers, has_floor, band, cell / _REFINE)
+  occupied, distance = _occupied(fine, cell)
+  brought = None
+  if triangles is not None:
+    fine, of_mesh = with_mesh(fine, triangles, ground, has_floor, band, _REFINE)
+    without, far = occupied, distance
+    occupied, distance = _occupied(fine, cell)
+    crossed = np.asarray(_blocks(of_mesh).any(axis=(1, 3)))
+    brought = MeshCells.counted(crossed, occupied & ~without, far)
   drivable = drivable_region(ground, occupied, distance, robot_radius, max_slope)
   area = float(drivable.sum()) * ground.grid.area_of_cell
   if area < MIN_DRIVABLE_AREA:
@@ -95,7 +120,7 @@ def build_maps(
     ground.is_seen,
     float(robot_radius),
   )
-  return maps, ground
+  return maps, ground, brought
 
 
 def drivable_region(
@@ -122,6 +147,13 @@ def drivable_region(
   size = np.bincount(labels.ravel())
   size[0] = 0
   return labels == int(size.argmax())
+
+
+def _occupied(fine: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray]:
+  """Which cells of `cell` m are occupied, and the distance (m) from their centres to the outline of fine cells."""
+  distance = _blocks(signed_distance(fine, cell / _REFINE)).mean(axis=(1, 3))
+  # What is thinner than a cell is occupied wherever it is; elsewhere the outline decides.
+  return (distance < -1e-4) | _blocks(thin_parts(fine)).any(axis=(1, 3)), distance
 
 
 def _repeated(mask: np.ndarray, factor: int) -> np.ndarray:

@@ -192,6 +192,11 @@ def clean(layers: np.ndarray, has_floor: np.ndarray, band: Band, cell: float) ->
   has_floor: [nx, ny] bool, where gaussians of the ground lie. An outline is filled where there are hardly any
   inside: the reconstruction of a solid thing is its hull. A room, whose floor was seen, stays free.
   """
+  return _trimmed(filled(without_specks(layers, band, cell), has_floor, cell))
+
+
+def without_specks(layers: np.ndarray, band: Band, cell: float) -> np.ndarray:
+  """[nx, ny] bool: where layers [nx, ny] on cells of `cell` m are solid, less patches that are small and low."""
   mask = layers > 0
   labels, num = ndimage.label(mask, np.ones((3, 3)))
   step = (band.high - band.low) / max(1, round((band.high - band.low) / 0.1))
@@ -200,17 +205,27 @@ def clean(layers: np.ndarray, has_floor: np.ndarray, band: Band, cell: float) ->
   np.maximum.at(tallest, labels.ravel(), layers.ravel() * step)
   keep = (area >= band.min_area) | (tallest >= band.min_height)
   keep[0] = False
-  mask = keep[labels]
+  return keep[labels]
+
+
+def filled(mask: np.ndarray, has_floor: np.ndarray, cell: float, beside: np.ndarray | None = None) -> np.ndarray:
+  """The mask [nx, ny] with closed outlines filled in which hardly any floor was seen.
+
+  beside: [nx, ny] bool; where given, only outlines are filled that touch these cells.
+  """
   holes, num = ndimage.label(~mask)
-  if num:
-    at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
-    size = np.bincount(holes.ravel(), minlength=num + 1)
-    seen = np.bincount(holes.ravel(), has_floor.ravel(), minlength=num + 1)
-    fill = (seen < 0.3 * size) | (size * cell**2 < 0.05)
-    fill[at_border] = False
-    fill[0] = False
-    mask = mask | fill[holes]
-  return _trimmed(mask)
+  if not num:
+    return mask
+  at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
+  size = np.bincount(holes.ravel(), minlength=num + 1)
+  seen = np.bincount(holes.ravel(), has_floor.ravel(), minlength=num + 1)
+  fill = (seen < 0.3 * size) | (size * cell**2 < 0.05)
+  if beside is not None:
+    touched = np.bincount(holes.ravel(), ndimage.binary_dilation(beside, np.ones((3, 3))).ravel(), num + 1)
+    fill &= touched > 0
+  fill[at_border] = False
+  fill[0] = False
+  return mask | fill[holes]
 
 
 def _trimmed(mask: np.ndarray) -> np.ndarray:

@@ -89,10 +89,9 @@ class Pieces:
     if not path.is_file():
       return None
     try:
-      with np.load(path, allow_pickle=False) as stored:
-        return traces_of({name: stored[name] for name in stored.files})
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-      logging.warning('%s is broken (%s): its episodes are driven again', path, error)
+      return read_traces(path)
+    except ValueError as error:
+      logging.warning('%s', error)
       return None
 
   def save(self, path: Path, traces: Traces) -> None:
@@ -101,6 +100,18 @@ class Pieces:
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays_of(traces))
     write_whole(path, packed.getvalue())
+
+
+def read_traces(path: Path) -> Traces:
+  """The traces of a kept file; ValueError for one that is broken or of another version."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return traces_of({name: stored[name] for name in stored.files})
+  except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f'driven={path} is broken or of another version of this program ({error}): judge again, which drives anew '
+      'what cannot be read'
+    ) from error
 
 
 def about_judging(**settings: Any) -> dict[str, Any]:

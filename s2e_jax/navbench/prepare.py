@@ -2,7 +2,8 @@
 
 SCENE is any splat file or folder that `s2e_jax.navbench.formats` reads. DIR gets scene.json, gaussians.npz,
 maps.npz, episodes_<task>.json and pictures/{map,views}.png. Look at the pictures and at the printed figures
-before anything is judged in the scene: up axis and scale can be set with --up and --scale.
+before anything is judged in the scene: up axis and scale can be set with --up and --scale. What a triangle mesh
+shows, such as glass that gaussians hardly do, is an obstacle too: --mesh=FILE, or the mesh of a Vid2Sim scene.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from s2e_jax.navbench.episodes import (
   leg_span,
   sample_episodes,
 )
+from s2e_jax.navbench.formats.mesh import read_mesh
 from s2e_jax.navbench.formats.read import read_gaussians
+from s2e_jax.navbench.formats.vid2sim import mesh_beside, splat_of
 from s2e_jax.navbench.frame import apply_similarity, detect_frame
 from s2e_jax.navbench.ground_field import GroundField
 from s2e_jax.navbench.map_pictures import write_map
-from s2e_jax.navbench.maps import MAX_SLOPE, Maps, build_maps
+from s2e_jax.navbench.maps import MAX_SLOPE, Maps, build_maps_with_mesh
+from s2e_jax.navbench.mesh_cells import Mesh
 from s2e_jax.navbench.occupancy import Band
 from s2e_jax.navbench.routes import RouteGraph
 from s2e_jax.navbench.scale_check import scale_figures, scale_lines
@@ -42,6 +46,7 @@ from s2e_jax.robots import ROBOTS, robot_description
 # Writes eye-level pictures of a prepared scene with its episodes into a folder; returns their paths.
 WriteViews = Callable[[PreparedScene, Mapping[str, Sequence[PlannedEpisode]], Path], Sequence[Path]]
 Say = Callable[[str], None]
+BESIDE, NO_MESH = 'beside', 'none'  # for the file of a mesh
 _MIN_OPACITY = 0.5 / 255  # less is nothing once it is stored in 8 bits
 
 
@@ -72,12 +77,14 @@ def prepare_gaussians(
   settings: Settings = Settings(),
   write_views: WriteViews | None = None,
   say: Say = print,
+  mesh: Mesh | None = None,
 ) -> tuple[PreparedScene, dict[str, list[PlannedEpisode]]]:
   """Prepares gaussians in the frame of their file and writes the folder `out`; returns the scene and its episodes.
 
   source: JSON-able facts about where they come from, kept in scene.json. write_views: draws eye-level pictures;
-  none are drawn without it. say: gets a line per step. Raises ValueError, before anything is written, when the
-  scene has no ground, no connected drivable region, no way of the wanted length, or an absurd scale.
+  none are drawn without it. say: gets a line per step. mesh: in the frame of the gaussians' file; what it occupies
+  is occupied in the maps as well. Raises ValueError, before anything is written, when the scene has no ground, no
+  connected drivable region, no way of the wanted length, an absurd scale, or a mesh of another place.
   """
   clock = _Clock(say)
   world_from_file, frame = detect_frame(gaussians, settings.up, settings.scale)
@@ -92,7 +99,10 @@ def prepare_gaussians(
   )
   for note in frame.notes:
     say(f'  {note}')
-  maps, ground = build_maps(gaussians, settings.robot_radius, settings.cell, settings.band, settings.max_slope)
+  triangles = None if mesh is None else world_from_file.points(mesh.vertices)[mesh.faces]
+  maps, ground, brought = build_maps_with_mesh(
+    gaussians, triangles, settings.robot_radius, settings.cell, settings.band, settings.max_slope
+  )
   clock.done(f'maps: {maps.grid.shape[0]} x {maps.grid.shape[1]} cells, {maps.drivable_area:.1f} m^2 drivable')
   graph = graph_of(maps)
   leg_span(graph, settings.sampling)
@@ -110,6 +120,12 @@ def prepare_gaussians(
     'ground': _ground_stats(ground, maps),
     'figures': figures,
   }
+  if mesh is not None and brought is not None:
+    about['mesh'] = {'file': mesh.file, 'sha256': mesh.sha256, 'num_faces': len(mesh.faces), **brought.to_dict()}
+    say(
+      f'  mesh {mesh.file}: {brought.num} cells in the height band, {brought.num_only} that no gaussian occupies; '
+      f'{brought.near:.0%} lie by what gaussians occupy (hardly any: is the mesh in their frame? look at the map)'
+    )
   scene = write_scene(out, name, gaussians, maps, world_from_file, about)
   clock.done(f'scene {name!r} written, hash {scene.hash[:16]}')
   episodes = _draw_episodes(scene, settings, graph, clock)
@@ -134,13 +150,20 @@ def prepare(
   level: int | None = None,
   write_views: WriteViews | None = None,
   say: Say = print,
+  mesh: str | Path = BESIDE,
 ) -> tuple[PreparedScene, dict[str, list[PlannedEpisode]]]:
-  """Reads a splat file or folder and prepares it, see `prepare_gaussians`. level: of detail, if there are any."""
+  """Reads a splat file or folder and prepares it, see `prepare_gaussians`. level: of detail, if there are any.
+
+  mesh: a triangle mesh (PLY) in the units and axes of the splat, 'beside' for the one of a Vid2Sim scene where
+  there is one, or 'none'.
+  """
   clock = _Clock(say)
-  gaussians, report = read_gaussians(path, level)
+  splat = splat_of(path)
+  surface = _mesh_of(splat, mesh)
+  gaussians, report = read_gaussians(splat, level)
   source = {
-    'file': path.name,
-    'sha256': hash_of_source(path),
+    'file': splat.name,
+    'sha256': hash_of_source(splat),
     'format': report.format,
     'version': report.version,
     'level': report.level,
@@ -150,13 +173,24 @@ def prepare(
   }
   dropped = ', '.join(f'{reason} {count}' for reason, count in report.dropped.items())
   clock.done(
-    f'read {path.name}: {report.num_kept} gaussians ({report.format}, spherical harmonics of degree '
+    f'read {splat.name}: {report.num_kept} gaussians ({report.format}, spherical harmonics of degree '
     f'{report.sh_degree}); dropped {report.num_dropped}' + (f' ({dropped})' if dropped else '')
   )
   for note in report.notes:
     say(f'  {note}')
   named = name or (path.stem if path.is_file() else path.resolve().name)
-  return prepare_gaussians(gaussians, out, named, source, settings, write_views, say)
+  return prepare_gaussians(gaussians, out, named, source, settings, write_views, say, surface)
+
+
+def _mesh_of(splat: Path, given: str | Path) -> Mesh | None:
+  path = {BESIDE: mesh_beside(splat), NO_MESH: None}.get(str(given), Path(given))
+  if path is None:
+    return None
+  try:
+    vertices, faces = read_mesh(path)
+  except (ValueError, OSError) as error:
+    raise ValueError(f'{error}, or leave the mesh out with --mesh={NO_MESH}') from error
+  return Mesh(path.name, hash_of_source(path), vertices, faces)
 
 
 def _draw_episodes(
@@ -229,6 +263,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_float('scale', None, 'Metres per unit of the file; by default its units are taken for metres.')
   flags.DEFINE_integer('level', None, 'Level of detail of a streamed scene; by default the finest there is.')
+  flags.DEFINE_string(
+    'mesh', BESIDE, "Mesh (PLY) in the splat's frame; 'beside': a Vid2Sim scene's own; or 'none'."
+  )
   flags.DEFINE_float('cell', 0.1, 'm, cells of the maps.')
   flags.DEFINE_float('band_low', 0.1, 'm above the ground: what ends lower is driven over.')
   flags.DEFINE_float('band_high', 1.2, 'm above the ground: what begins higher is driven under.')
@@ -261,9 +298,8 @@ def main(argv: Sequence[str]) -> None:
       seed=given.seed,
       sampling=Sampling(given.min_length, given.max_length),
     )
-    prepare(
-      Path(argv[1]), Path(given.out), settings, given.name, given.level, write_views if given.views else None
-    )
+    views = write_views if given.views else None
+    prepare(Path(argv[1]), Path(given.out), settings, given.name, given.level, views, mesh=given.mesh)
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
 

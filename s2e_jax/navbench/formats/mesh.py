@@ -15,9 +15,13 @@ _LISTS = ('vertex_indices', 'vertex_index')
 def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
   """Vertices [V, 3] float32 in the frame of the file and faces [F, 3] int32, rows of vertices.
 
-  Raises ValueError when the file is not a triangle mesh, is damaged, or has faces of vertices that do not exist.
+  Raises ValueError when the file is missing, is not a triangle mesh, is damaged, or has faces of vertices that do
+  not exist.
   """
   path = Path(path)
+  if not path.is_file():
+    found = 'a folder' if path.is_dir() else 'nothing'
+    raise bad_file(path, found, 'a PLY file of a triangle mesh', 'check the path')
   header = ply.read_header(path)
   face, vertex = header.element('face'), header.element('vertex')
   name = next((n for n in _LISTS if face is not None and n in face.names), None)

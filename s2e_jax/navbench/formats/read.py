@@ -17,6 +17,7 @@ from s2e_jax.navbench.formats.stored import (
   parse_json,
   usable,
 )
+from s2e_jax.navbench.formats.vid2sim import splat_of
 
 __all__ = ['ReadReport', 'read_gaussians', 'write_ply']
 
@@ -36,15 +37,16 @@ def read_gaussians(
 ) -> tuple[Gaussians, ReadReport]:
   """Gaussians of a scene, numpy float32 in the frame of the file, and the report of what was left out.
 
-  path: a file of a known format, told by its content, or the folder of a SOG scene. level: of a streamed SOG, 0
-  the finest; by default the finest whose files are all there. max_gaussians: more than these are refused before
-  they are read. with_environment: of a streamed SOG, whether its far surroundings are added.
+  path: a file of a known format, told by its content, or the folder of a SOG scene or of a Vid2Sim scene (its
+  point_cloud.ply is read). level: of a streamed SOG, 0 the finest; by default the finest whose files are all
+  there. max_gaussians: more than these are refused before they are read. with_environment: of a streamed SOG,
+  whether its far surroundings are added.
 
   Frame: none of the formats states one. 3DGS files mostly keep the frame of their camera poses (y down), `.spz` is
   y up, exports of viewers are often turned. Raises ValueError (mostly SplatFileError) when the file is missing,
   damaged, of another kind, has no usable gaussian, or has more than `max_gaussians`.
   """
-  path = Path(path)
+  path = splat_of(Path(path))
   if not path.exists():
     raise bad_file(path, 'nothing', f'a splat scene ({KNOWN})', 'check the path')
   try:

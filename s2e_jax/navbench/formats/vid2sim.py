@@ -59,6 +59,18 @@ def read_vid2sim(root: str | Path) -> list[Vid2SimScene]:
   return scenes
 
 
+def splat_of(path: Path) -> Path:
+  """The splat in a scene's folder of the release; any other path, that of a SOG folder included, as it is."""
+  inside = path / SPLAT
+  return inside if inside.is_file() and not any(path.glob('*meta.json')) else path
+
+
+def mesh_beside(splat: Path) -> Path | None:
+  """The mesh that lies beside a scene's splat in the release, None where there is none."""
+  mesh = splat.with_name(MESH)
+  return mesh if splat.name == SPLAT and mesh.is_file() else None
+
+
 def _scene(folder: Path, routes: dict[str, np.ndarray]) -> Vid2SimScene:
   file = lambda name: folder / name if (folder / name).is_file() else None
   # the release pads numbers with zeros; the JSON file may not

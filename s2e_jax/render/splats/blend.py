@@ -24,17 +24,19 @@ NUM_CHANNELS = 5  # red, green, blue, depth, alpha
 Step = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], Any], tuple[tuple[jax.Array, ...], Any]]
 
 
-def _walk(lists: Lists, options: SplatOptions, num_pixels: int, shared: Any, step: Step) -> tuple[jax.Array, Any]:
-  """Drives `step` through all lists; returns the channels [B T, P, 5] that it gathered and what was shared.
+def _walk(
+  lists: Lists, options: SplatOptions, num_channels: int, shared: Any, step: Step
+) -> tuple[jax.Array, Any]:
+  """Drives `step` through all lists; returns the channels [B T, P, C] that it gathered and what was shared.
 
   step(first rank, tiles [n], (transmittance, *channels) each [n, P], shared) -> (the same, shared) takes
   `options.group` entries of each list.
   """
   totals = lists.counts[..., -1].reshape(-1)
-  num = totals.shape[0]
+  num, num_pixels = totals.shape[0], options.tile**2
   tiles = jnp.arange(num, dtype=jnp.int32)
-  state = (jnp.ones((num, num_pixels)),) + (jnp.zeros((num, num_pixels)),) * NUM_CHANNELS
-  done = jnp.zeros((num, num_pixels, NUM_CHANNELS))
+  state = (jnp.ones((num, num_pixels)),) + (jnp.zeros((num, num_pixels)),) * num_channels
+  done = jnp.zeros((num, num_pixels, num_channels))
   first, is_active = jnp.int32(0), totals > 0
   while True:
     is_last = num <= options.smallest
@@ -126,54 +128,71 @@ def _forward(
       channels = [c + weight * v for c, v in zip(channels, _values(f, depth, k), strict=True)]
     return (through, *channels), shared
 
-  out, _ = _walk(lists, options, options.tile**2, None, step)
+  out, _ = _walk(lists, options, NUM_CHANNELS, None, step)
   return out, (table, lists, limit, out)
 
 
 def _backward(options: SplatOptions, saved: Any, given: jax.Array) -> tuple[Any, ...]:
   table, lists, limit, out = saved
+  pixel = jnp.arange(options.tile**2)
+  px, py = pixel % options.tile + 0.5, pixel // options.tile + 0.5
+  moments = jnp.stack([jnp.ones_like(px), px, py, px * px, px * py, py * py], axis=-1)
+  worth_of_all = jnp.sum(given * out, axis=-1)  # what the loss takes of the whole picture, to first order
 
   def step(first: jax.Array, tiles: jax.Array, state: tuple[jax.Array, ...], grad: jax.Array) -> Any:
-    through, *channels = state
+    through, worth = state
     rows, f, dx, dy, depth, raw, alpha = _fetch(table, lists, limit, options, first, tiles)
-    wanted, whole = given[tiles], out[tiles]
-    of_alpha, weights = [], []
-    for k in range(options.group):
-      behind = through * (1 - alpha[:, k])
-      is_blended = behind > STOP
-      weight = jnp.where(is_blended, through * alpha[:, k], 0.0)
-      values = _values(f, depth, k)
-      channels = [c + weight * v for c, v in zip(channels, values, strict=True)]
-      # more of this one is less of all behind it
-      change = sum(
-        wanted[..., c] * (through * values[c] - (whole[..., c] - channels[c]) / (1 - alpha[:, k]))
-        for c in range(NUM_CHANNELS)
-      )
-      of_alpha.append(jnp.where(is_blended, change, 0.0))
-      weights.append(weight)
-      through = behind
-    weight = jnp.stack(weights, 1)
-    is_free = (raw >= ALPHA_MIN) & (raw < ALPHA_MAX)
-    of_raw = jnp.where(is_free, jnp.stack(of_alpha, 1), 0.0) * raw  # times the opacity's logarithm
-    of_depth = weight * wanted[:, None, :, 3]
-    xx, xy, yy = (f[..., k, None] for k in (2, 3, 4))
-    pixel_sums = [
-      of_raw * (xx * dx + xy * dy) - of_depth * f[..., 10, None],
-      of_raw * (xy * dx + yy * dy) - of_depth * f[..., 11, None],
-      -0.5 * of_raw * dx * dx,
-      -of_raw * dx * dy,
-      -0.5 * of_raw * dy * dy,
-      of_raw / jnp.maximum(f[..., 5, None], 1e-9),
-      of_depth,
-      *(weight * wanted[:, None, :, c] for c in range(3)),
-      of_depth * dx,
-      of_depth * dy,
-    ]
-    columns = jnp.stack([x.sum(-1) for x in pixel_sums], axis=-1)
-    grad = grad.at[rows.reshape(-1)].add(columns.reshape(-1, NUM_FEATURES))
-    return (through, *channels), grad
+    wanted, worth_of_whole = given[tiles], worth_of_all[tiles]
+    colours = sum(wanted[:, None, :, c] * f[..., None, 7 + c] for c in range(3))
+    own = colours + wanted[:, None, :, 3] * depth + wanted[:, None, :, 4]  # what the loss takes per unit of weight
 
-  _, grad = _walk(lists, options, options.tile**2, jnp.zeros_like(table), step)
+    def take(carry: tuple[jax.Array, jax.Array], entry: tuple[jax.Array, jax.Array]) -> Any:
+      (through, worth), (alpha, own) = carry, entry
+      behind = through * (1 - alpha)
+      is_blended = behind > STOP
+      weight = jnp.where(is_blended, through * alpha, 0.0)
+      worth = worth + weight * own
+      # more of this one is less of all behind it
+      change = through * own - (worth_of_whole - worth) / (1 - alpha)
+      return (behind, worth), (weight, jnp.where(is_blended, change, 0.0))
+
+    # a loop: unrolled, XLA computes each entry's chain of products anew from the first one on
+    by_entry = lambda x: jnp.moveaxis(x, 1, 0)
+    (through, worth), changes = lax.scan(take, (through, worth), (by_entry(alpha), by_entry(own)))
+    weight, of_alpha = (jnp.moveaxis(x, 0, 1) for x in changes)
+    is_free = (raw >= ALPHA_MIN) & (raw < ALPHA_MAX)
+    of_raw = jnp.where(is_free, of_alpha, 0.0) * raw  # times the opacity's logarithm
+    of_depth = weight * wanted[:, None, :, 3]
+    _, left, upper = _pixels(tiles, lists, options)
+    one, x, y, x_x, x_y, y_y = jnp.moveaxis(of_raw @ moments, -1, 0)
+    u, v = f[..., 0] - left[:, None], f[..., 1] - upper[:, None]
+    # sums over pixels of of_raw times dx, dy, dx dx, dx dy, dy dy
+    s_x, s_y = x - u * one, y - v * one
+    s_xx, s_xy, s_yy = x_x - u * (x + s_x), x_y - u * y - v * s_x, y_y - v * (y + s_y)
+    xx, xy, yy = (f[..., k] for k in (2, 3, 4))
+    d, d_x, d_y = ((of_depth * k).sum(-1) for k in (1.0, dx, dy))
+    red, green, blue = ((weight * wanted[:, None, :, c]).sum(-1) for c in range(3))
+    columns = jnp.stack(
+      [
+        xx * s_x + xy * s_y - d * f[..., 10],
+        xy * s_x + yy * s_y - d * f[..., 11],
+        -0.5 * s_xx,
+        -s_xy,
+        -0.5 * s_yy,
+        one / jnp.maximum(f[..., 5], 1e-9),
+        d,
+        red,
+        green,
+        blue,
+        d_x,
+        d_y,
+      ],
+      axis=-1,
+    )
+    grad = grad.at[rows.reshape(-1)].add(columns.reshape(-1, NUM_FEATURES))
+    return (through, worth), grad
+
+  _, grad = _walk(lists, options, 1, jnp.zeros_like(table), step)
   return grad.at[-1].set(0.0), None, None
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from s2e_jax.navbench.formats.vid2sim import read_config, read_routes, read_vid2sim
+from s2e_jax.navbench.formats.vid2sim import mesh_beside, read_config, read_routes, read_vid2sim, splat_of
 
 
 def release(root, positions=None):
@@ -31,6 +31,18 @@ def test_scenes_come_with_their_files_config_and_routes(tmp_path):
     assert second.config == {'scale': 1.5, 'transform': [[1, 0], [0, 1]]}
     np.testing.assert_array_equal(first.routes, [[[1, 2, 3], [4, 5, 6]]])
     assert second.routes.shape == (3, 2, 3)
+
+
+def test_the_folder_of_a_scene_stands_for_its_splat_and_mesh(tmp_path):
+  raw = release(tmp_path) / 'vid2sim_raw'
+  without, whole = splat_of(raw / '0002'), splat_of(raw / '0010')
+  assert (without, whole) == (raw / '0002/point_cloud.ply', raw / '0010/point_cloud.ply')
+  assert mesh_beside(without) is None
+  assert mesh_beside(whole) == raw / '0010/tsdf_fusion_post.ply'
+  assert mesh_beside(raw / '0010/other.ply') is None
+  assert splat_of(raw / 'notes') == raw / 'notes' and splat_of(whole) == whole
+  (raw / '0002' / 'meta.json').write_text('{}')  # a SOG scene stays one
+  assert splat_of(raw / '0002') == raw / '0002'
 
 
 def test_routes_may_be_absent_but_not_of_other_scenes(tmp_path):
