@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.bench import contact, encoders, env, loss, ppo, render, splats, training
+from experiments.bench import contact, encoders, env, loss, ppo, render, splats, splats_devices, training
 from experiments.bench.timing import Row
 
 
@@ -26,7 +26,9 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     render.render_vs_mjwarp,
     render.render_shadow_cost,
     splats.splat_vs_painter,
-    splats.splat_batch,
+    splats_devices.splat_vs_mjwarp,
+    splats_devices.splat_batch,
+    splats.splat_batch_one_device,
     splats.splat_gradient,
     splats.splat_lod,
   )

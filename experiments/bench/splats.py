@@ -65,7 +65,9 @@ def _street_scene() -> SplatScene:
   return jax.tree.map(jnp.asarray, make_splat_scene(street()))
 
 
-def _drawing(scene: SplatScene, cameras: Cameras, options: SplatOptions) -> Callable[[], Any]:
+def drawing(scene: SplatScene, cameras: Cameras, options: SplatOptions) -> Callable[[], Any]:
+  """The call that draws a scene from cameras."""
+  scene = jax.tree.map(jnp.asarray, scene)
   draw = jax.jit(lambda scene, cameras: draw_splats(scene, cameras, options))
   return lambda: draw(scene, cameras)
 
@@ -118,7 +120,7 @@ def _num_visible() -> int:
 def splat_vs_painter() -> Row:
   """The exact rasteriser against a painter that visits every pixel with every gaussian in view."""
   num = _num_visible()
-  ours, theirs = _drawing(_street_scene(), street_cameras(1), EXACT), _painter(num)
+  ours, theirs = drawing(_street_scene(), street_cameras(1), EXACT), _painter(num)
   error = float(jnp.abs(ours().rgb[0] - theirs()[..., :3]).mean())
   if error > 1e-4:  # equal depths are in another order there
     raise AssertionError(f'the two pictures differ by {error:.1e} on average')
@@ -133,12 +135,12 @@ def splat_vs_painter() -> Row:
   )
 
 
-def splat_batch() -> Row:
-  """Sixteen cameras at once against one after the other."""
+def splat_batch_one_device() -> Row:
+  """Sixteen cameras at once against one after the other, both on one device."""
   return interleaved(
-    'splat_batch',
-    _drawing(_street_scene(), street_cameras(16), EXACT),
-    _drawing(_street_scene(), street_cameras(1), EXACT),
+    'splat_batch_one_device',
+    drawing(_street_scene(), street_cameras(16), EXACT),
+    drawing(_street_scene(), street_cameras(1), EXACT),
     work=16,
     baseline_work=1,
     unit='frames/s (16 cameras, 50,000 gaussians)',
@@ -188,8 +190,8 @@ def showroom_cameras() -> Cameras:
 def splat_lod() -> Row:
   """A budget of 65,536 gaussians against the exact picture, on a real scan."""
   scene, cameras = jax.tree.map(jnp.asarray, make_splat_scene(showroom())), showroom_cameras()
-  coarse = _drawing(scene, cameras, SplatOptions(HEIGHT, WIDTH, budget=65_536))
-  exact = _drawing(scene, cameras, EXACT)
+  coarse = drawing(scene, cameras, SplatOptions(HEIGHT, WIDTH, budget=65_536))
+  exact = drawing(scene, cameras, EXACT)
   error = jnp.mean((coarse().before(0.0) - exact().before(0.0)) ** 2, axis=(1, 2, 3))
   psnr = float(-10 * jnp.log10(error).mean())
   return interleaved(

@@ -45,8 +45,8 @@ def choose_units(scene: SplatScene, camera: Cameras, options: SplatOptions) -> t
   """(unit numbers [n], whether they are drawn [n]) for one camera; n WORD is the budget, or the whole finest
   level.
 
-  Of every place the coarsest level is taken whose gaussians are smaller than a limit in pixels, the smallest limit
-  of SIZES at which all fits: so nothing is ever left out.
+  Of every place the coarsest level is taken whose gaussians are smaller than a limit in pixels, a limit of SIZES
+  at which all fits and the next smaller one would not: so nothing is ever left out.
   """
   is_in_view = in_view(scene, camera, options)
   finest = scene.levels[0]
@@ -70,8 +70,16 @@ def choose_units(scene: SplatScene, camera: Cameras, options: SplatOptions) -> t
     return jnp.concatenate(parts[::-1]) & is_in_view
 
   room = options.budget // WORD
-  limits = jnp.asarray(SIZES)
-  counts = jax.lax.map(lambda limit: drawn(limit).sum(), jnp.concatenate([jnp.zeros(1), limits]))
-  chosen = drawn(jnp.concatenate([jnp.zeros(1), limits])[jnp.argmax(counts <= room)])
+  limits = jnp.array((0.0, *SIZES))
+
+  def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    low, high = ends
+    middle = (low + high) // 2
+    fits = drawn(limits[middle]).sum() <= room
+    return jnp.where(fits, low, middle + 1), jnp.where(fits, middle, high)
+
+  # the last limit takes the coarsest level everywhere, which fits by `check_budget`
+  _, best = jax.lax.fori_loop(0, len(SIZES).bit_length(), halve, (jnp.int32(0), jnp.int32(len(SIZES))))
+  chosen = drawn(limits[best])
   units = jnp.nonzero(chosen, size=room, fill_value=0)[0]
   return units, jnp.arange(room) < chosen.sum()

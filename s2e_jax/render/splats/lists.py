@@ -54,19 +54,24 @@ def depth_order(depth: jax.Array, is_seen: jax.Array, options: SplatOptions) -> 
   return order
 
 
-def _words(low: jax.Array, high: jax.Array, num_tiles: int) -> jax.Array:
-  """[2, num_tiles, V] uint32 of tile ranges low <= tile < high [2, M]."""
-  tile = jnp.arange(num_tiles, dtype=jnp.int32)[:, None]
+def _words(low: jax.Array, high: jax.Array, num_tiles: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+  """[num_tiles[k], V] uint32 for both axes k, of tile ranges low <= tile < high, each [2, M]."""
+  at_once = min(num_tiles)
+  parts = [(axis, first) for axis in (0, 1) for first in range(0, num_tiles[axis], at_once)]
 
-  def one(_: None, span: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
-    low, high = (x.reshape(-1, WORD).T for x in span)
-    word = jnp.zeros((num_tiles, low.shape[1]), jnp.uint32)
+  def one(_: None, part: jax.Array) -> tuple[None, jax.Array]:
+    tile = part[1] + jnp.arange(at_once, dtype=jnp.int32)[:, None]
+    begin, end = (x[part[0]].reshape(-1, WORD).T for x in (low, high))
+    word = jnp.zeros((at_once, begin.shape[1]), jnp.uint32)
     for bit in range(WORD):
-      word |= jnp.where((low[bit] <= tile) & (tile < high[bit]), jnp.uint32(1 << bit), jnp.uint32(0))
+      word |= jnp.where((begin[bit] <= tile) & (tile < end[bit]), jnp.uint32(1 << bit), jnp.uint32(0))
     return None, word
 
-  # a loop of two: otherwise XLA computes every word anew in each of its readers
-  return lax.scan(one, None, (low, high))[1]
+  # a loop: otherwise XLA computes every word anew in each of its readers
+  words = lax.scan(one, None, jnp.array(parts, jnp.int32))[1]
+  num = -(-num_tiles[0] // at_once)
+  across, down = (x.reshape(-1, x.shape[-1]) for x in (words[:num], words[num:]))
+  return across[: num_tiles[0]], down[: num_tiles[1]]
 
 
 def make_lists(prints: Footprints, options: SplatOptions) -> tuple[jax.Array, Lists]:
@@ -85,8 +90,7 @@ def make_lists(prints: Footprints, options: SplatOptions) -> tuple[jax.Array, Li
   # one gather for four numbers
   packed = jnp.where(prints.is_seen, left | right << 8 | upper << 16 | lower << 24, 0)[order]
   byte = lambda shift: (packed >> shift) & 255
-  words = _words(jnp.stack([byte(0), byte(16)]), jnp.stack([byte(8), byte(24)]), max(rows, columns))
-  across, down = words[0, :columns], words[1, :rows]
+  across, down = _words(jnp.stack([byte(0), byte(16)]), jnp.stack([byte(8), byte(24)]), (columns, rows))
   members = (down[:, None] & across[None]).reshape(rows * columns, -1)
   return order, Lists(across, down, jnp.cumsum(lax.population_count(members).astype(jnp.int32), axis=-1))
 
