@@ -28,7 +28,6 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     splats.splat_vs_painter,
     splats_devices.splat_vs_mjwarp,
     splats_devices.splat_batch,
-    splats.splat_batch_one_device,
     splats.splat_gradient,
     splats.splat_lod,
   )

@@ -135,20 +135,6 @@ def splat_vs_painter() -> Row:
   )
 
 
-def splat_batch_one_device() -> Row:
-  """Sixteen cameras at once against one after the other, both on one device."""
-  return interleaved(
-    'splat_batch_one_device',
-    drawing(_street_scene(), street_cameras(16), EXACT),
-    drawing(_street_scene(), street_cameras(1), EXACT),
-    work=16,
-    baseline_work=1,
-    unit='frames/s (16 cameras, 50,000 gaussians)',
-    baseline_name='one camera at a time',
-    rounds=5,
-  )
-
-
 def splat_gradient() -> Row:
   """Picture and gradients of all parameters against the picture: 1 / ratio is what they cost together."""
   gaussians = jax.tree.map(jnp.asarray, street(20_000, degree=0))

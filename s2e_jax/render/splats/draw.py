@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -45,6 +47,16 @@ def draw_splats(
   """
   check_budget(scene, options)
   scene = jax.tree.map(jnp.asarray, scene)
+  is_together = jax.default_backend() != 'cpu' if options.together is None else options.together
+  if not is_together and cameras.focal.shape[0] > 1:
+    options = dataclasses.replace(options, together=True)
+
+    def alone(given: tuple[Cameras, jax.Array | None]) -> SplatPictures:
+      camera, hidden_from = jax.tree.map(lambda x: x[None], given)
+      pictures = draw_splats(scene, camera, options, hidden_from)
+      return jax.tree.map(lambda x: x[0], pictures)
+
+    return lax.map(alone, (cameras, limit))
 
   def prepare(camera: Cameras) -> tuple[jax.Array, Lists]:
     units, is_drawn = choose_units(scene, camera, options)

@@ -23,7 +23,8 @@ class SplatOptions:
   scene exactly. antialias: gaussians smaller than a pixel lose opacity instead of growing to one (Yu et al.,
   Mip-Splatting, CVPR 2024); without it small pictures are fat and speckled. tile: side of the square of pixels
   that is blended together. group: gaussians that a tile takes at once. near, far: m along the camera's axis that
-  are drawn. smallest: tiles at which the loop stops giving up finished tiles.
+  are drawn. smallest: tiles at which the loop stops giving up finished tiles. together: cameras are blended in one
+  loop; None: not on CPUs, whose caches hold the tiles of one picture and not of sixteen.
   """
 
   height: int = 96
@@ -35,6 +36,7 @@ class SplatOptions:
   near: float = 0.05
   far: float = 500.0
   smallest: int = 8
+  together: bool | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError when an option breaks its rule."""
