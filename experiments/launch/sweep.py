@@ -23,10 +23,10 @@ from ml_collections import ConfigDict, config_flags
 
 from s2e_jax.store.metrics import read_records
 
-# config.kind -> the validation figure that its runs are ranked by, and which of its values is the best
-FIGURES: dict[str, tuple[str, Callable[..., float]]] = {
-  'pretrain': ('val/ade_top', min),  # metres
-  'finetune': ('validation/success', max),  # share of episodes
+# config.kind -> the validation figure that its runs are ranked by, and 1 where less is better, else -1
+FIGURES = {
+  'pretrain': ('val/ade_top', 1),  # metres
+  'finetune': ('validation/success', -1),  # share of episodes
 }
 
 
@@ -73,16 +73,15 @@ def command(config_arg: str, leaves: dict[str, Any], workdir: Path) -> list[str]
 
 def best_figure(run: Path, kind: str) -> float | None:
   """The best validation figure of a run so far, None before the first."""
-  figure, best = FIGURES[kind]
+  figure, sign = FIGURES[kind]
   found = [record[figure] for record in read_records(run / 'metrics.jsonl') if figure in record]
   numbers = [value for value in found if isinstance(value, float)]
-  return best(numbers) if numbers else None
+  return min(numbers, key=lambda value: sign * value, default=None)
 
 
 def table(rows: list[dict[str, Any]], kind: str) -> str:
   """Markdown table, best first; runs without a figure last."""
-  figure, best = FIGURES[kind]
-  sign = 1 if best is min else -1
+  figure, sign = FIGURES[kind]
   ordered = sorted(rows, key=lambda row: (row['best'] is None, sign * (row['best'] or 0)))
   lines = [f'| run | best {figure} | setting |', '|---|---:|---|']
   for row in ordered:

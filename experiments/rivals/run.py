@@ -64,7 +64,7 @@ def train_command(checkpoint: Path, out: Path, variant: str, seed: int, steps: i
 
 def judge_command(checkpoints: Sequence[Path], cell: Path, look: str, task: str, episodes: int) -> list[str]:
   """The command that judges policies which the folder `cell` does not have yet, in a folder of their own there."""
-  out = cell / f'{len(list(cell.glob("*/results.json"))):02d}'
+  out = cell / f'{len(list(cell.glob("*/episodes.jsonl"))):02d}'
   return [
     's2e_jax.evaluate',
     f'--config=configs/closedloop.py:look={look},task={task},split=test,episodes={episodes}',

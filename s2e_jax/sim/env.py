@@ -29,7 +29,7 @@ from s2e_jax.sim.episode import (
   stream,
   told_the_goal,
 )
-from s2e_jax.sim.observe import Pose, Surroundings
+from s2e_jax.sim.observe import Pose, Whereabouts
 from s2e_jax.sim.rewards import TERMS, Transition, reward_terms
 from s2e_jax.structs import DT
 from s2e_jax.worlds.distance import outlines
@@ -94,7 +94,7 @@ class UrbanEnv(Env):
     _, base_key, gps_key = jax.random.split(stream(key, 1), 3)
     base = self.base.reset(world.start_in_world, world.start_yaw, base_key)
     pose = pose_of(base)
-    around = observe.surroundings(world.to_goal, world.scene.ground, pose)
+    around = observe.whereabouts(world.to_goal, world.scene.ground, pose)
     zero = jnp.zeros((), jnp.int32)
     episode = Episode(
       world=world,
@@ -130,7 +130,7 @@ class UrbanEnv(Env):
     base = self.base.advance(before.base, command, obstacles)
     world = world.replace(scene=place_people(world.scene, people))
     pose = pose_of(base)
-    around = observe.surroundings(world.to_goal, world.scene.ground, pose)
+    around = observe.whereabouts(world.to_goal, world.scene.ground, pose)
     episode = before.replace(
       world=world,
       people=people,
@@ -163,7 +163,7 @@ class UrbanEnv(Env):
       return jnp.stack([start, goal])
     return reference_path(world.to_goal, world.scene.ground, start, goal, NUM_PATH_POINTS, PATH_SPACING)
 
-  def _observation(self, episode: Episode, pose: Pose, around: Surroundings) -> jax.Array:
+  def _observation(self, episode: Episode, pose: Pose, around: Whereabouts) -> jax.Array:
     scene = episode.world.scene
     shape = outlines(scene, self.config.robot.height)
     return observe.state_vector(
@@ -171,7 +171,7 @@ class UrbanEnv(Env):
     )
 
   def _rewards(
-    self, before: Episode, after: Episode, around: Surroundings, outcome: Outcome
+    self, before: Episode, after: Episode, around: Whereabouts, outcome: Outcome
   ) -> dict[str, jax.Array]:
     """Weighted terms of the step."""
     config, robot = self.config, self.config.robot

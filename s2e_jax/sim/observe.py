@@ -103,7 +103,7 @@ def path_offset(path: jax.Array, position: jax.Array) -> jax.Array:
 
 
 @struct.dataclass
-class Surroundings:
+class Whereabouts:
   """What both rewards and observation need of a pose in a scene.
 
   way: [] m of way to the goal. route: [3] see LAYOUT. to_centre: [2] m in the world to the pavement's middle.
@@ -118,18 +118,18 @@ class Surroundings:
   heading: jax.Array
 
 
-def surroundings(to_goal: jax.Array, ground: Ground, pose: Pose) -> Surroundings:
-  """The surroundings of one pose."""
+def whereabouts(to_goal: jax.Array, ground: Ground, pose: Pose) -> Whereabouts:
+  """The whereabouts of one pose."""
   s, d = to_street(pose.position[0], pose.position[1], ground.curvature)
   heading = street_heading(s, ground.curvature)
   to_centre, share = to_pavement_centre(ground, s, d)
   way, route = route_features(to_goal, ground, pose)
-  return Surroundings(way, route, rotate(to_centre, heading), share, ~on_pavement(ground, s, d), heading)
+  return Whereabouts(way, route, rotate(to_centre, heading), share, ~on_pavement(ground, s, d), heading)
 
 
 def state_vector(
   pose: Pose,
-  around: Surroundings,
+  around: Whereabouts,
   goal_in_robot: jax.Array,
   last_command: jax.Array,
   people: People,

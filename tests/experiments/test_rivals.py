@@ -108,6 +108,8 @@ def test_the_commands_fit_the_configs_they_name(study):
   assert train[2:] == ['--config.seed=2', f'--workdir={study / "sft_s2"}']
   cell = study / compare.JUDGED / 'B_both'
   (cell / '00' / 'results.json').write_text('{}')
+  (cell / '01').mkdir()
+  (cell / '01' / 'results.json').write_text('{}')  # killed before its episodes were written: done again
   judge = run.judge_command([study / 'sft_s2'], cell, 'C-near', 'empty', 40)
   config = closedloop.get_config(judge[1].split(':', 1)[1])
   assert (config.world.look, config.task, config.split, config.num_episodes) == ('C-near', 'empty', 'test', 40)

@@ -15,14 +15,14 @@ from s2e_jax.sim.observe import (
   goal_features,
   people_features,
   state_vector,
-  surroundings,
+  whereabouts,
 )
 from s2e_jax.sim.pavement import to_pavement_centre
 from s2e_jax.worlds import builders
 from s2e_jax.worlds.distance import FAR, outlines
 from s2e_jax.worlds.people import no_people, place_people, walkers
 
-look_around = jax.jit(surroundings)
+look_around = jax.jit(whereabouts)
 sectors = jax.jit(sector_clearances)
 rays = jax.jit(ray_distances)
 
@@ -191,7 +191,7 @@ def test_the_state_is_finite_wherever_the_robot_is(world):
 
   def look(point):
     pose = pose_at(0.0, 0.0).replace(position=point)
-    around = surroundings(world.to_goal, scene.ground, pose)
+    around = whereabouts(world.to_goal, scene.ground, pose)
     return state_vector(
       pose, around, world.goal_in_world - point, jnp.zeros(2), world.people, outlines(scene), scene.ground
     )
