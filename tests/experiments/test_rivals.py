@@ -107,10 +107,9 @@ def test_the_commands_fit_the_configs_they_name(study):
   assert (config.variant, config.train.steps, config.checkpoint) == ('sft', 500, str(study / 'bc'))
   assert train[2:] == ['--config.seed=2', f'--workdir={study / "sft_s2"}']
   cell = study / compare.JUDGED / 'B_both'
-  (cell / '00' / 'results.json').write_text('{}')
-  (cell / '01').mkdir()
-  (cell / '01' / 'results.json').write_text('{}')  # killed before its episodes were written: done again
+  (cell / '02').mkdir()
+  (cell / '02' / 'results.json').write_text('{}')  # cut off before its episodes were written: done again
   judge = run.judge_command([study / 'sft_s2'], cell, 'C-near', 'empty', 40)
   config = closedloop.get_config(judge[1].split(':', 1)[1])
   assert (config.world.look, config.task, config.split, config.num_episodes) == ('C-near', 'empty', 'test', 40)
-  assert '--config.baselines=()' in judge and judge[-1] == f'--out={cell / "01"}'
+  assert '--config.baselines=()' in judge and judge[-1] == f'--out={cell / "02"}'
