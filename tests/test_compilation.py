@@ -39,7 +39,7 @@ def test_other_cpus_and_own_choices_are_left_alone(cpu_info, tmp_path, monkeypat
   assert os.environ['XLA_FLAGS'] == ''
 
 
-@pytest.mark.parametrize('command', ['train', 'evaluate', 'demos', 'watch'])
+@pytest.mark.parametrize('command', ['train', 'evaluate', 'demos', 'watch', 'navbench.command'])
 def test_importing_a_command_starts_no_backend(command):
   """Or else the flags would come too late."""
   code = f'import s2e_jax.{command}; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())'

@@ -7,14 +7,18 @@ import itertools
 import numpy as np
 
 from s2e_jax.navbench.blocks_parts import Coat, Part, Paving, Plan, box, cylinder, daylight, span
+from s2e_jax.scene import Light
 
 Rng = np.random.Generator
 
 _CEILING = 2.7  # m
 _DOOR = 2.1  # m, height of door openings
-# Light from the ceiling: a weak sun tells the walls of a room apart, no shadows.
-_LAMPS = daylight((0.35, 0.6, 0.7), 0.3, 1.1, 'f2efe6', 'f2efe6')
 _CHAIRS = ('c8503c', '2f7f86', 'e0a92f', '5f7f3a', '35507e')
+
+
+def _lamps() -> Light:
+  """Light from the ceiling: a weak sun tells the walls of a room apart, no shadows."""
+  return daylight((0.35, 0.6, 0.7), 0.3, 1.1, 'f2efe6', 'f2efe6')
 
 
 def _ceiling(x0: float, x1: float, y0: float, y1: float, high: float = _CEILING) -> Part:
@@ -98,7 +102,7 @@ def _corridor(rng: Rng) -> Plan:
     box(float(rng.uniform(-0.4, 0.4)), -0.95, 0.3, 0.3, 0.8, Coat('8f9a9f', '4a5256', 'bands', 0.5), kind='bin'),
   ]
   paving = Paving(Coat('c8b48a', '8a744a', 'checks', 1.3), contrast=0.3)
-  return Plan(parts, (-4.0, 20.2, -2.6, 12.6), (-2.0, 0.0), paving, _LAMPS, is_indoor=True)
+  return Plan(parts, (-4.0, 20.2, -2.6, 12.6), (-2.0, 0.0), paving, _lamps(), is_indoor=True)
 
 
 def _rooms(rng: Rng) -> Plan:
@@ -179,7 +183,7 @@ def _rooms(rng: Rng) -> Plan:
     cylinder(7.5, 0.6, 0.22, 0.6, Coat('e0a92f', '6b4a16', 'bands', 0.5), kind='bin'),
   ]
   paving = Paving(Coat('c08f5c', '7a522c', 'planks', 1.8), contrast=0.4)
-  return Plan(parts, (-8.0, 8.0, -6.0, 6.0), (0.0, 0.0), paving, _LAMPS, is_indoor=True)
+  return Plan(parts, (-8.0, 8.0, -6.0, 6.0), (0.0, 0.0), paving, _lamps(), is_indoor=True)
 
 
 def _hall(rng: Rng) -> Plan:
@@ -229,7 +233,7 @@ def _hall(rng: Rng) -> Plan:
     cylinder(10.3, -2.1, 0.32, 0.95, Coat('2f6fb0', 'e9e6dc', 'bands', 0.9), kind='barrel'),
   ]
   paving = Paving(Coat('a8a59a', '6f6c62', 'panels', 1.6), contrast=0.35)
-  return Plan(parts, (-11.0, 11.0, -8.0, 8.0), (0.0, 0.0), paving, _LAMPS, is_indoor=True)
+  return Plan(parts, (-11.0, 11.0, -8.0, 8.0), (0.0, 0.0), paving, _lamps(), is_indoor=True)
 
 
 PLANS = {'corridor': _corridor, 'rooms': _rooms, 'hall': _hall}
