@@ -40,6 +40,7 @@ def stages(
   finetune = [
     f'--config=configs/finetune.py:checkpoint={bc},steps={rl_steps}',
     f'--config.trials.episodes={min(episodes, 64)}',
+    '--config.train.time_parts=False',  # three programs less to compile
     f'--workdir={full}',
   ]
   judge = [

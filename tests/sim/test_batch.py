@@ -13,6 +13,8 @@ from s2e_jax.sim.curriculum import Curriculum
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import EnvConfig, next_key
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 NUM, STEPS = 6, 24
 OPTIONS = RenderOptions(height=12, width=20, chunk=4, shadow=False)
 

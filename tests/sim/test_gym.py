@@ -12,6 +12,8 @@ from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import EnvConfig
 from s2e_jax.sim.gym import UrbanVectorEnv
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 NUM = 3
 
 
