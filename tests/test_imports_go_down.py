@@ -7,7 +7,7 @@ import pytest
 # Level of each room: a file may import its own room and rooms of a lower level.
 LEVELS = {
   'structs': 0, 'geometry': 0, 'trees': 0, 'contracts': 0, 'compilation': 0, 'fences': 0, 'scene': 0,
-  'robots': 0, 'gaussians': 0,
+  'robots': 0, 'gaussians': 0, 'chunks': 0,
   'mixture': 1, 'gae': 1, 'controller': 1, 'command_mixture': 1, 'reporting': 1,
   'policy': 2, 'data': 2, 'worlds': 2, 'render': 2, 'store': 2,
   'sim': 3,

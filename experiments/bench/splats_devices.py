@@ -15,7 +15,8 @@ import numpy as np
 
 from experiments.bench.splats import EXACT, HEIGHT, WIDTH, drawing, street, street_cameras
 from experiments.bench.timing import Row, Unavailable, interleaved
-from s2e_jax.compilation import use_wide_vectors
+from s2e_jax.closedloop.spread import on_devices, over_devices
+from s2e_jax.compilation import num_cores, use_wide_vectors
 from s2e_jax.gaussians import SH_C0
 from s2e_jax.render.splats.draw import draw_splats
 from s2e_jax.render.splats.hierarchy import make_splat_scene
@@ -115,8 +116,7 @@ class _Worker:
 
 def splat_batch() -> Row:
   """Sixteen cameras shared by a device per core, as judging shares them, against one camera after the other."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  num_devices = max(n for n in (1, 2, 4, 8, 16) if n <= cores)
+  num_devices = max(n for n in (1, 2, 4, 8, 16) if n <= num_cores())
   worker = _Worker(num_devices)
   try:
     return interleaved(
@@ -135,21 +135,12 @@ def splat_batch() -> Row:
 
 def serve() -> None:
   """Draws sixteen cameras on all devices for every line of stdin and answers with a line of JSON."""
-  mesh = jax.sharding.Mesh(np.array(jax.devices()), ('cameras',))
-  each, whole = jax.sharding.PartitionSpec('cameras'), jax.sharding.PartitionSpec()
-  place = lambda tree, how: jax.device_put(tree, jax.sharding.NamedSharding(mesh, how))
-  scene, cameras = place(make_splat_scene(street(_NUM)), whole), place(street_cameras(16), each)
-  draw = jax.jit(
-    jax.shard_map(
-      lambda scene, cameras: draw_splats(scene, cameras, EXACT),
-      mesh=mesh,
-      in_specs=(whole, each),
-      out_specs=each,
-      check_vma=False,
-    )
-  )
+  num = jax.device_count()
+  scene = on_devices(make_splat_scene(street(_NUM)), num)
+  share = over_devices(lambda params, cameras, scene, legs: draw_splats(scene, cameras, EXACT), num)
+  cameras, draw = street_cameras(16), jax.jit(share)
   for _ in sys.stdin:
-    pictures: Any = jax.block_until_ready(draw(scene, cameras))
+    pictures: Any = jax.block_until_ready(draw(None, cameras, scene))
     print(json.dumps({'drawn': len(pictures.alpha)}), flush=True)
 
 

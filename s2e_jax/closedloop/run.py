@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from s2e_jax.chunks import rows_in_chunks
 from s2e_jax.closedloop import pictures, report
 from s2e_jax.closedloop.episodes import Traces, make_begin, make_drive
 from s2e_jax.closedloop.metrics import episode_metrics
@@ -70,14 +71,6 @@ def cameras_of(worlds: WorldConfig, height: int, width: int) -> list[Camera]:
   return ends
 
 
-def chunks_of(keys: jax.Array, batch: int) -> Iterator[tuple[jax.Array, int]]:
-  """(keys [batch], how many of them count) of keys [N]; the last chunk is filled up with the first key."""
-  for start in range(0, len(keys), batch):
-    part = keys[start : start + batch]
-    fill = jnp.zeros(batch - len(part), jnp.int32)
-    yield jnp.concatenate([part, keys[fill]]), len(part)
-
-
 def judge(
   env: UrbanEnv,
   contenders: Sequence[Contender],
@@ -101,8 +94,8 @@ def judge(
   parts: dict[str, list[Traces]] = {c.name: [] for c in contenders}
   total = -(-len(keys) // batch)
   progress = Progress(dict.fromkeys(parts, total))
-  for number, (part, num) in enumerate(chunks_of(keys, batch)):
-    episodes = begin(part, jnp.float32(level))
+  for number, (rows, num) in enumerate(rows_in_chunks(len(keys), batch)):
+    episodes = begin(keys[rows], jnp.float32(level))
     for contender in contenders:
       started = time.perf_counter()
       traces = counted(drives[contender.name](params[contender.name], episodes), num)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from s2e_jax.chunks import rows_in_chunks
 from s2e_jax.navbench.blocks import Block, truth_walls, walkable
-from s2e_jax.navbench.chunks import rows_in_chunks
 from s2e_jax.render.light import display
 from s2e_jax.render.render import RenderOptions, render
 from s2e_jax.render.view import View, column_slopes, rows_of

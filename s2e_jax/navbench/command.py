@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from s2e_jax.chunks import rows_in_chunks
 from s2e_jax.closedloop.policies import Contender
 from s2e_jax.navbench.blocks_shipped import load_shipped, shipped_names
-from s2e_jax.navbench.chunks import rows_in_chunks
 from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import Lineup, make_contenders
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
@@ -30,6 +28,7 @@ from s2e_jax.render.render import RenderOptions
 from s2e_jax.scene import Light
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.settings import env_config
+from s2e_jax.training.rundir import locked
 from s2e_jax.worlds.people import place_people
 
 # Names under which finetuned variants are reported; the paper's where it has one.
@@ -161,7 +160,7 @@ def find_scenes(
     unknown = sorted(set(names) - set(shipped_names()))
     if unknown:
       raise ValueError(f'shipped={unknown} do not come with the package: choose from {list(shipped_names())}')
-    with _alone_in(cache):
+    with locked(cache, wait=True):  # several parts of one judgement prepare a scene once
       prepared = [prepared_shipped(name, cache / name, settings) for name in names]
     scenes, lights = [scene for scene, _ in prepared], {scene.name: light for scene, light in prepared}
   names = [scene.name for scene in scenes]
@@ -169,15 +168,6 @@ def find_scenes(
   if twice:
     raise ValueError(f'scenes {twice} are given twice: prepare one of them again with another --name')
   return scenes, lights
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-  """Waits until no other process is in here: several parts of one judgement prepare a scene once."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / '.lock').open('w') as handle:
-    fcntl.flock(handle, fcntl.LOCK_EX)  # given back when the file is closed
-    yield
 
 
 def prepared_shipped(name: str, folder: Path, settings: Settings) -> tuple[PreparedScene, Light]:

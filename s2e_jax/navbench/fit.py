@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from s2e_jax.chunks import rows_in_chunks
 from s2e_jax.gaussians import Gaussians
 from s2e_jax.navbench.capture import Capture
-from s2e_jax.navbench.chunks import rows_in_chunks
 from s2e_jax.render.splats.cameras import cameras_of
 from s2e_jax.render.splats.draw import SplatPictures, draw_gaussians, draw_splats
 from s2e_jax.render.splats.hierarchy import make_splat_scene, spatial_order

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 import typing
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ class Part:
 
 
 WHOLE = Part()
+FILE_NAME = re.compile(r'(?P<policy>.+)_(?P<first>\d{3,})_[0-9a-f]{16}\.npz')  # what `Pieces.path` gives
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,7 +94,8 @@ def judge_scenes(
   All scenes share one program per kind of policy, and so do batches: the last one of a scene is filled up with
   copies of its first episode. budget: gaussians per picture, 0 draws all. lights: by scene, else guessed. Says
   after every batch how far it is, and when it will end.
-  num_devices: that share every batch. keep_in: folder where driven batches are kept and found again, see `Pieces`.
+  num_devices: that share every batch, filled up where they do not divide it. keep_in: folder where driven batches
+  are kept and found again, on any number of devices, see `Pieces`.
   part: which of them this process drives; None is returned while other parts are missing.
   Raises ValueError, before anything is compiled, for names that are given twice, episodes that were planned for a
   smaller robot, fewer episodes than asked for, or a part without a folder.
@@ -109,7 +110,6 @@ def judge_scenes(
   check_files(env, [file for _, file in files], num_episodes, batch)
   if part.of > 1 and keep_in is None:
     raise ValueError(f'part={part.number}/{part.of} needs a folder that all parts share: give keep_in')
-  batch = filled(batch, num_devices)
   lights = lights or {}
   sceneries = make_sceneries(scenes, [lights.get(scene.name) for scene in scenes])
   on_host = {scene.name: scenery for scene, scenery in zip(scenes, sceneries, strict=True)}
@@ -176,6 +176,7 @@ def _make_drive_piece(
   num_devices: int,
 ) -> Callable[[_Piece], tuple[Traces, Hashable]]:
   """The function piece -> its traces on the host, and what stands for the program that drove them."""
+  room = filled(batch, num_devices)
   begin, see = make_begin(env, slots), see_splats(budget)
   patient = dataclasses.replace(env.config, time_limit=LONG_FACTOR * env.config.time_limit)
   envs = {False: env, True: UrbanEnv(env.generator, patient)}
@@ -191,7 +192,7 @@ def _make_drive_piece(
     scenery, name = placed(piece.scene.name), piece.contender.name
     if piece.start not in begun:
       begun.clear()
-      rows = piece.numbers + piece.numbers[:1] * (batch - len(piece.numbers))
+      rows = piece.numbers + piece.numbers[:1] * (room - len(piece.numbers))
       begun[piece.start] = begin(scenery, jax.tree.map(jnp.asarray, plans_of(piece.file, rows, slots)))
     episodes, legs = begun[piece.start]
     drive = make_drive(envs[piece.file.task == LONG], piece.contender.policy, see, num_devices)

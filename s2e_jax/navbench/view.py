@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,12 @@ from absl import app, flags
 
 from s2e_jax.navbench.episodes import TASKS
 from s2e_jax.navbench.grid import filled_from_nearest
-from s2e_jax.navbench.pieces import read_traces
+from s2e_jax.navbench.pieces import FILE_NAME, read_traces
 from s2e_jax.navbench.scene_folder import load_scene
 from s2e_jax.navbench.view_drive import Drive, Splats, drive_of, robot_of, splats_of
 from s2e_jax.navbench.view_page import Page, about_splats, check_address, require_viser
 from s2e_jax.robots import ROBOTS
 
-_FILE = re.compile(r'(?P<policy>.+)_(?P<first>\d{3,})_[0-9a-f]{16}\.npz')
 _SAME_PLACE = 0.1  # m between a planned start and the driven one
 
 
@@ -42,7 +40,7 @@ class Driven:
   @classmethod
   def parse(cls, path: Path) -> Driven:
     """Of SCENE_TASK/POLICY_NUMBER_KEY.npz; ValueError naming that rule for any other."""
-    match = _FILE.fullmatch(path.name)
+    match = FILE_NAME.fullmatch(path.name)
     scene, _, task = path.resolve().parent.name.rpartition('_')
     if match is None or not scene or task not in TASKS:
       raise ValueError(

@@ -13,6 +13,7 @@ from s2e_jax.gaussians import SH_C0, Gaussians, rotation_matrices
 from s2e_jax.navbench.view_solids import Height, Solid, goal_marks, people_of, raised, solids_of
 from s2e_jax.robots import ROBOTS, RobotDescription, robot_description
 from s2e_jax.structs import DT
+from s2e_jax.worlds.builders import mount_of
 
 _ASPECT, _SIGHT = 2.0, 0.6  # width by height of pictures; m that the drawn camera looks ahead
 _ABOVE = 0.03  # m that lines lie above the floor
@@ -151,8 +152,7 @@ def robot_of(mount: Any, row: int, name: str | None) -> RobotDescription:
     return robot_description(name)
   driven = [float(np.asarray(v)[row]) for v in _camera(mount)]
   for robot in ROBOTS.values():
-    own = (robot.mount.height, robot.mount.forward, np.tan(robot.mount.pitch), np.tan(robot.mount.hfov / 2))
-    if np.allclose(driven, own, atol=_SAME_CAMERA):
+    if np.allclose(driven, _camera(mount_of(robot.mount)), atol=_SAME_CAMERA):
       return robot
   raise ValueError(
     f'the camera {driven[0]:.2f} m high and {driven[1]:.2f} m ahead is of no robot in {sorted(ROBOTS)}: say with '

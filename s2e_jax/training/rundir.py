@@ -46,10 +46,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path, wait: bool = False) -> Iterator[None]:
   """Makes `workdir` and holds it for this run; the kernel lets go of it when the process dies.
 
-  Raises ValueError when another process trains there: two would delete each other's checkpoints.
+  Raises ValueError when another process trains there: two would delete each other's checkpoints. wait: until it
+  has ended, instead.
   """
   if jax.process_index() != 0:
     yield
@@ -58,7 +59,7 @@ def locked(workdir: Path) -> Iterator[None]:
   handle = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
   try:
     try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise ValueError(
         f'workdir={workdir} is in use by another process; wait for it or choose another folder'

@@ -11,6 +11,7 @@ import pytest
 from configs.navbench import get_config
 from s2e_jax.closedloop.policies import Contender, DrivingPolicy
 from s2e_jax.closedloop.spread import mesh_of
+from s2e_jax.navbench import run
 from s2e_jax.navbench.command import find_scenes, run_navbench
 from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import by_name
@@ -144,6 +145,17 @@ def test_what_was_driven_is_kept_and_parts_make_a_whole(env, scenes, judged, tmp
   broken.write_bytes(broken.read_bytes()[:100])
   assert judge()[1][0] == '4 batches: 3 were driven before, 1 are driven now'
   assert judge()[1] == ['4 batches: 4 were driven before, 0 are driven now']
+
+
+def test_what_is_kept_is_found_on_any_number_of_devices(env, scenes, judged, tmp_path, monkeypatch):
+  cells, _, contenders = judged
+  known = cells[1].judged.traces[contenders[0].name]
+  monkeypatch.setattr(run, '_make_drive_piece', lambda *given: lambda piece: (known, 'nothing is compiled'))
+  lines = []
+  for num_devices in (2, 1, 4):
+    settings = dict(num_episodes=NUM, batch=NUM, keep_in=tmp_path, num_devices=num_devices, say=lines.append)
+    judge_scenes(env, contenders[:1], scenes[:1], ('both',), **settings)
+  assert lines[0].startswith('1/1') and lines[1:] == ['1 batches: 1 were driven before, 0 are driven now'] * 2
 
 
 @pytest.mark.parametrize('text', ['0/2', '3/2', '1', 'a/b', '1/0', '-1/2'])

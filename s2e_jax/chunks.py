@@ -1,4 +1,4 @@
-"""Many pictures, a few at a time: one shape for all parts, so that what draws them compiles once."""
+"""Many episodes or pictures, a few at a time: one shape for all parts, so that their program compiles once."""
 
 from __future__ import annotations
 
