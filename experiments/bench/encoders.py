@@ -1,6 +1,9 @@
-"""Encoder benchmarks: EfficientNet-B0's depthwise form, and the small encoder's frame rate."""
+"""Encoder benchmarks: EfficientNet-B0's depthwise form, the small encoder's frame rate and its gradient."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 
 from experiments.bench.timing import Row, interleaved
 from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.encoders.tiny import TinyEncoder, space_to_depth
 from s2e_jax.policy.policy import Policy, build_encoder, example_observation
 
 
@@ -29,6 +33,46 @@ def encoder_vs_grouped_conv() -> Row:
     work=len(images),
     unit='frames/s (EfficientNet-B0, 96x192)',
     baseline_name='lax grouped convolution',
+  )
+
+
+class ConvTinyEncoder(nn.Module):
+  """`TinyEncoder` by XLA's convolutions; the same parameters."""
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """uint8 [B, h, w, 3] -> [B, h/16, w/16, 32]."""
+    x = images.astype(jnp.float32) * (2 / 255) - 1
+    x = nn.relu(nn.Dense(TinyEncoder.patch_dim, name='patches')(space_to_depth(x, 4)))
+    for i, dim in enumerate(TinyEncoder.conv_dims):
+      x = nn.relu(nn.Conv(dim, (3, 3), (2, 2), name=f'conv_{i}')(x))
+    return x
+
+
+def encoder_gradient_in_loop() -> Row:
+  """s2e_tiny's encoder's gradient over 2 chunks of 74 frames in a loop, as in the epochs of `ppo_full`."""
+  chunks = _random_images((2, 74, 64, 128, 3))
+  ours, convs = TinyEncoder(jnp.float32), ConvTinyEncoder()
+  variables = ours.init(jax.random.key(1), chunks[0])
+
+  def summed(encoder: nn.Module) -> Callable[[], Any]:
+    def loss(variables: Any, images: jax.Array) -> jax.Array:
+      features: Any = encoder.apply(variables, images)
+      return jnp.sum(features**2)
+
+    gradient = jax.grad(loss)
+    add = lambda total, images: (jax.tree.map(jnp.add, total, gradient(variables, images)), None)
+    zeros = jax.tree.map(jnp.zeros_like, variables)
+    program = jax.jit(lambda chunks: jax.lax.scan(add, zeros, chunks)[0])
+    return lambda: program(chunks)
+
+  return interleaved(
+    'encoder_gradient_in_loop',
+    summed(ours),
+    summed(convs),
+    work=2 * 74,
+    unit='frames/s (64x128, gradient)',
+    baseline_name='lax convolutions in the same loop',
   )
 
 

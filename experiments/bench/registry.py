@@ -13,6 +13,7 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
   functions = (
     encoders.encoder_vs_grouped_conv,
     encoders.tiny_encoder_frames_per_s,
+    encoders.encoder_gradient_in_loop,
     training.loader_images_per_s,
     training.train_step_images_per_s,
     loss.loss_vs_distrax,

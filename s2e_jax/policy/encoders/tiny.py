@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from s2e_jax.policy.encoders.strided import StridedConv
+
 STRIDE = 16
 
 
@@ -32,5 +34,5 @@ class TinyEncoder(nn.Module):
     x = images.astype(self.dtype) * jnp.asarray(2 / 255, self.dtype) - 1
     x = nn.relu(nn.Dense(self.patch_dim, dtype=self.dtype, name='patches')(space_to_depth(x, 4)))
     for i, dim in enumerate(self.conv_dims):
-      x = nn.relu(nn.Conv(dim, (3, 3), (2, 2), dtype=self.dtype, name=f'conv_{i}')(x))
+      x = nn.relu(StridedConv(dim, self.dtype, name=f'conv_{i}')(x))
     return x
