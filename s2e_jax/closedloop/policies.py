@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from s2e_jax.command_mixture import command_mixture, mode_command
+from s2e_jax.command_mixture import CommandMixture, command_mixture, mode_command
 from s2e_jax.controller import CommandLimits, trajectory_to_command
 from s2e_jax.geometry import arctan2
 from s2e_jax.policy.config import PolicyConfig
@@ -132,12 +132,14 @@ def camera_policy(
   nearest: int = 8,
   shadow: bool = True,
   goal: str = 'point',
+  choose: Callable[[CommandMixture], jax.Array] = mode_command,
 ) -> DrivingPolicy:
   """The S2E policy of `config`, deterministic: F_d of the mode of the highest score (`mode_command`).
 
   Its params are the variables of `Policy.init`. Every frame is encoded once; the ring of the last K tokens starts
   with K times the first. lookahead, rule: of F_d, limits: of the robot. nearest, shadow: of `RenderOptions`.
-  goal: 'point' | 'none', goal-free driving. Raises ValueError for settings that F_d or the policy does not have.
+  goal: 'point' | 'none', goal-free driving. choose: the command [B, 2] of a mixture, for studies of other ways to
+  act. Raises ValueError for settings that F_d or the policy does not have.
   """
   if goal not in ('point', 'none'):
     raise ValueError(f"camera policy goal={goal!r} must be 'point' or 'none': it was not trained on others")
@@ -155,7 +157,7 @@ def camera_policy(
     has_goal = jnp.full(shown.is_first.shape, goal == 'point')
     context = policy.apply(params, tokens, shown.goal_in_robot, has_goal, method='context')
     trajectories: Any = policy.apply(params, context, method='decode')
-    return mode_command(command_mixture(trajectories, any_std, limits, lookahead, rule)), tokens
+    return choose(command_mixture(trajectories, any_std, limits, lookahead, rule)), tokens
 
   options = RenderOptions(config.image_height, config.image_width, nearest, shadow)
   return DrivingPolicy(init, act, options, goal=goal)

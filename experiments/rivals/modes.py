@@ -1,0 +1,102 @@
+"""Does acting by the best mode cost a policy what it learned by drawing modes? Both ways on the same episodes.
+
+Run: python -m experiments.rivals.modes --checkpoint=runs/rivals/ram_s0,runs/rivals/decoder_ft_s0 --out=runs/modes
+         [--config=configs/closedloop.py:look=B,task=both,split=validation,episodes=512]
+PPO draws a mode by its score at every step; policies are judged by the mean of the mode of the highest score.
+Beside each policy drives NAME_drawn: the same, but with a mode drawn by its score (its mean, without exploration
+noise). Writes the report of a closed-loop evaluation and prints the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from s2e_jax.closedloop.policies import Contender, DrivingPolicy, camera_policy
+from s2e_jax.closedloop.run import check_episodes, evaluate_closedloop
+from s2e_jax.command_mixture import CommandMixture, mode_command
+from s2e_jax.compilation import set_up_compilation, use_cpu_devices
+from s2e_jax.controller import CommandLimits
+from s2e_jax.navbench.policies.one_shape import in_one_shape
+from s2e_jax.reporting import interval_cell
+from s2e_jax.sim import settings
+from s2e_jax.store.metrics import log_to_console
+from s2e_jax.training.restore import load_policy
+
+DRAWN = '_drawn'
+
+
+def drawn_command(mixture: CommandMixture) -> jax.Array:
+  """The mean [B, 2] of a mode drawn by its score.
+
+  The draw's key is made of the scores' bits, so that an episode is the same in every batch; neighbouring scores
+  have unrelated keys.
+  """
+  bits = jax.lax.bitcast_convert_type(mixture.logits, jnp.uint32)
+
+  def draw(bits: jax.Array, logits: jax.Array) -> jax.Array:
+    key = jax.lax.fori_loop(0, bits.shape[0], lambda i, key: jax.random.fold_in(key, bits[i]), jax.random.key(0))
+    return jax.random.categorical(key, logits)
+
+  mode = jax.vmap(draw)(bits, mixture.logits)
+  return jnp.take_along_axis(mixture.mean, mode[:, None, None], axis=1)[:, 0]
+
+
+def contenders_of(paths: Sequence[Path], config: ConfigDict, limits: CommandLimits) -> list[Contender]:
+  """Every policy as it is judged, and with drawn modes; policies of one shape share two programs."""
+  loaded = [load_policy(path, config.which)[:2] for path in paths]
+  shapes = in_one_shape([(policy.config, variables) for policy, variables in loaded])
+  options: dict[str, Any] = config.controller.to_dict() | config.picture.to_dict()
+  driving: dict[Any, DrivingPolicy] = {}
+  found = []
+  for path, (shape, variables) in zip(paths, shapes, strict=True):
+    for end, choose in (('', mode_command), (DRAWN, drawn_command)):
+      if (shape, end) not in driving:
+        driving[shape, end] = camera_policy(shape, limits, **options, choose=choose)
+      found.append(Contender(f'{path.name}{end}', driving[shape, end], variables))
+  return found
+
+
+def main(argv: Sequence[str]) -> None:
+  """Judges and writes the report."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
+  given = flags.FLAGS
+  config = given.config
+  check_episodes(config.split, config.num_episodes, config.batch)
+  use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
+  env = settings.make_env(config)
+  limits = CommandLimits.of(env.config.robot)
+  results, _ = evaluate_closedloop(
+    env,
+    contenders_of([Path(path) for path in given.checkpoint], config, limits),
+    Path(given.out),
+    split=config.split,
+    num_episodes=config.num_episodes,
+    batch=config.batch,
+    settings={'look': config.world.look, 'task': config.task},
+    num_maps=0,
+    film=False,
+    num_devices=jax.local_device_count(),
+  )
+  for pairing in results['pairs']:
+    if pairing['second'] == pairing['first'] + DRAWN:
+      print(f'{pairing["first"]}: best mode less drawn {interval_cell(pairing["difference"]["success"], "+.3f")}')
+
+
+if __name__ == '__main__':
+  config_flags.DEFINE_config_file(
+    'config', 'configs/closedloop.py:look=B,task=both,split=validation,episodes=512', 'Config of judging.'
+  )
+  flags.DEFINE_list('checkpoint', None, 'Runs, or checkpoints in them.')
+  flags.DEFINE_string('out', None, 'Folder for results.json and table.md.')
+  flags.mark_flags_as_required(['checkpoint', 'out'])
+  set_up_compilation()
+  log_to_console()
+  app.run(main)
