@@ -19,7 +19,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from s2e_jax.closedloop.policies import Contender, DrivingPolicy, camera_policy
-from s2e_jax.closedloop.run import check_episodes, evaluate_closedloop
+from s2e_jax.closedloop.run import evaluate_closedloop
 from s2e_jax.command_mixture import CommandMixture, mode_command
 from s2e_jax.compilation import set_up_compilation, use_cpu_devices
 from s2e_jax.controller import CommandLimits
@@ -69,7 +69,6 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
   given = flags.FLAGS
   config = given.config
-  check_episodes(config.split, config.num_episodes, config.batch)
   use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
   env = settings.make_env(config)
   limits = CommandLimits.of(env.config.robot)
