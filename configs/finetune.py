@@ -47,6 +47,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.controller.rule = 'arc'  # arc through that waypoint | first (the authors' sibling code)
   config.exploration = ConfigDict()
   config.exploration.std = (0.3, 0.4)  # m/s and rad/s: restored before RL, learned from there
+  # Modes are drawn by score / temperature. Policies are judged by their best mode: below 1, what PPO learns from
+  # is closer to what is judged.
+  config.exploration.temperature = 1.0
   config.critic = ConfigDict()
   config.critic.hidden = (256, 256)
 

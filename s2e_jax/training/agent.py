@@ -24,6 +24,8 @@ class Agent:
   """Pure functions of parameters; static, so that it may be closed over by jitted programs.
 
   policy, critic: modules. limits: of the robot. lookahead, rule: of `controller.trajectory_to_command` (F_d).
+  temperature: scores are divided by it before they are drawn from: the lower, the closer is what PPO learns from
+  to the best mode, by which policies are judged. It changes no best mode.
   """
 
   policy: Policy
@@ -31,6 +33,7 @@ class Agent:
   limits: CommandLimits
   lookahead: int = 2
   rule: str = 'arc'
+  temperature: float = 1.0
 
   def encode(self, params: Any, model_state: Any, frames: jax.Array) -> jax.Array:
     """Tokens [*B, D] of frames [*B, h, w, 3] uint8."""
@@ -52,6 +55,7 @@ class Agent:
   def steered(self, params: Any, trajectories: TrajectoryMixture) -> CommandMixture:
     """The mixture over commands of one over trajectories."""
     log_std = params['exploration']['log_std']
+    trajectories = dataclasses.replace(trajectories, logits=trajectories.logits / self.temperature)
     return command_mixture.command_mixture(trajectories, log_std, self.limits, self.lookahead, self.rule)
 
   def value(self, params: Any, context: jax.Array, goal: jax.Array, privileged: jax.Array) -> jax.Array:

@@ -96,6 +96,15 @@ def check(config: ConfigDict) -> None:
     raise ValueError(
       f'config.env.action={config.env.action!r} must be command: the expert of {config.variant} sends it'
     )
+  if not config.exploration.temperature > 0:
+    raise ValueError(
+      f'config.exploration.temperature={config.exploration.temperature} must be > 0; 1 draws modes by their scores'
+    )
+  if config.exploration.temperature != 1 and config.variant in imitation.VARIANTS:
+    raise ValueError(
+      f'config.exploration.temperature={config.exploration.temperature} is for PPO, which draws modes; '
+      f'{config.variant} needs 1'
+    )
   if config.controller.rule not in controller.RULES:
     raise ValueError(f'config.controller.rule={config.controller.rule!r} must be one of {controller.RULES}')
   if config.controller.lookahead < 1:
@@ -178,7 +187,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
   limits = controller.CommandLimits.of(robot)
   dtype = jnp.dtype('float32')
   critic = Critic(tuple(config.critic.hidden), 'relu', dtype)
-  agent = Agent(policy, critic, limits, config.controller.lookahead, config.controller.rule)
+  how = config.controller.lookahead, config.controller.rule, config.exploration.temperature
+  agent = Agent(policy, critic, limits, *how)
   key = jax.random.fold_in(jax.random.key(config.seed), 0)
   num_privileged = batch.env.observation_size
   tree = init_agent_params(agent, params, num_privileged, tuple(config.exploration.std), key)

@@ -278,6 +278,7 @@ BAD = {
   'train.steps': (0, 'config.train.steps=0'),
   'ram_input': ('both', 'ram_input'),
   'exploration.std': ((0.0, 0.1), 'exploration std'),
+  'exploration.temperature': (0.0, 'config.exploration.temperature=0.0 must be > 0'),
   'controller.rule': ('line', "config.controller.rule='line'"),
   'imitation.std': ((0.1, 0.0), 'imitation.std='),
   'imitation.expert_share': (1.5, 'imitation.expert_share=1.5'),
@@ -341,6 +342,8 @@ def test_supervised_variants_have_their_own_defaults_and_need_commands(toy, pret
     shares[variant] = config.imitation.expert_share
     assert config.optim.learning_rate == (1e-4 if variant == 'sft_full' else 3e-4)
   assert shares == {'sft': 1.0, 'sft_full': 1.0, 'dagger': 0.0}
+  with pytest.raises(ValueError, match=r'temperature=0.5 is for PPO, which draws modes; dagger needs 1'):
+    finetune.run(config_of(pretrained, variant='dagger', **{'exploration.temperature': 0.5}), tmp_path / 'run')
   with pytest.raises(ValueError, match=r'config\.env\.action=.unit. must be command'):
     finetune.run(config_of(pretrained, variant='sft', **{'env.action': 'unit'}), tmp_path / 'run')
 

@@ -99,6 +99,19 @@ def test_stored_contexts_are_those_of_whole_stacks_of_frames():
   np.testing.assert_allclose(old, cached.log_prob.reshape(-1), atol=2e-4)
 
 
+def test_a_temperature_draws_better_modes_more_often_and_changes_no_best_one():
+  agent, *_, learner, _, rollout, _ = rolled('ram', False)
+  cold = dataclasses.replace(agent, temperature=0.5)
+  context = rollout.context[0]
+  warm, sharp = (a.commands(learner.params, {}, context) for a in (agent, cold))
+  share = jax.nn.softmax(warm.logits)
+  squared = share**2 / (share**2).sum(axis=-1, keepdims=True)
+  assert float(jnp.abs(share - squared).max()) > 0.01
+  np.testing.assert_allclose(jax.nn.softmax(sharp.logits), squared, rtol=1e-4, atol=1e-6)
+  for how in (command_mixture.mode_command, lambda mixture: mixture.mean):
+    np.testing.assert_array_equal(how(sharp), how(warm))
+
+
 def gradient_of(variant, keeps_frames, chunk=0):
   agent, _, labels, learner, _, rollout, _ = rolled(variant, keeps_frames)
   options = PPOOptions(chunk=chunk)
