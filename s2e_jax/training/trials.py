@@ -73,7 +73,8 @@ class Trials:
     """Figures 'validation/...' of the policy with these variables; what the first ones show is kept as before."""
     keys = episode_keys('validation', self._block.episodes)
     quiet = lambda message: logging.debug('%s', message)
-    judged = judge(self._env, [Contender('now', self._policy, variables)], keys, self._block.batch, say=quiet)
+    contender, devices = Contender('now', self._policy, variables), jax.local_device_count()
+    judged = judge(self._env, [contender], keys, self._block.batch, say=quiet, num_devices=devices)
     self._last = judged.traces['now']
     if jax.process_index() == 0 and not (self._folder / BEFORE).exists():
       self._folder.mkdir(parents=True, exist_ok=True)

@@ -56,8 +56,9 @@ def judged(monkeypatch):
   """What the next trial shall find; and what it was asked."""
   box = {'traces': traces_of(1), 'asked': []}
 
-  def judge(env, contenders, keys, batch, say):
+  def judge(env, contenders, keys, batch, say, num_devices):
     (one,) = contenders
+    assert num_devices == jax.local_device_count()
     box['asked'].append((env, one, keys))
     return Judged({one.name: box['traces']}, {one.name: episode_metrics(box['traces'])})
 
