@@ -9,25 +9,25 @@ noise). Writes the report of a closed-loop evaluation and prints the differences
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from s2e_jax.closedloop.policies import Contender, DrivingPolicy, camera_policy
-from s2e_jax.closedloop.run import evaluate_closedloop
+from s2e_jax.closedloop.policies import Contender
+from s2e_jax.closedloop.run import cameras_of, evaluate_closedloop
 from s2e_jax.command_mixture import CommandMixture, mode_command
 from s2e_jax.compilation import set_up_compilation, use_cpu_devices
-from s2e_jax.controller import CommandLimits
-from s2e_jax.navbench.policies.one_shape import in_one_shape
+from s2e_jax.navbench.policies.registry import make_contenders
 from s2e_jax.reporting import interval_cell
+from s2e_jax.robots import RobotDescription
 from s2e_jax.sim import settings
 from s2e_jax.store.metrics import log_to_console
-from s2e_jax.training.restore import load_policy
 
 DRAWN = '_drawn'
 
@@ -48,19 +48,28 @@ def drawn_command(mixture: CommandMixture) -> jax.Array:
   return jnp.take_along_axis(mixture.mean, mode[:, None, None], axis=1)[:, 0]
 
 
-def contenders_of(paths: Sequence[Path], config: ConfigDict, limits: CommandLimits) -> list[Contender]:
-  """Every policy as it is judged, and with drawn modes; policies of one shape share two programs."""
-  loaded = [load_policy(path, config.which)[:2] for path in paths]
-  shapes = in_one_shape([(policy.config, variables) for policy, variables in loaded])
-  options: dict[str, Any] = config.controller.to_dict() | config.picture.to_dict()
-  driving: dict[Any, DrivingPolicy] = {}
-  found = []
-  for path, (shape, variables) in zip(paths, shapes, strict=True):
-    for end, choose in (('', mode_command), (DRAWN, drawn_command)):
-      if (shape, end) not in driving:
-        driving[shape, end] = camera_policy(shape, limits, **options, choose=choose)
-      found.append(Contender(f'{path.name}{end}', driving[shape, end], variables))
-  return found
+def contenders_of(paths: Sequence[Path], config: ConfigDict, robot: RobotDescription) -> list[Contender]:
+  """Every policy as it is judged, and with drawn modes; policies of one shape share two programs.
+
+  Raises ValueError as `make_contenders` does, for a camera too that a policy was not trained with.
+  """
+  worlds = settings.world_config(config.world, robot)
+  best, drawn = (
+    make_contenders(
+      (),
+      paths,
+      robot,
+      cameras=functools.partial(cameras_of, worlds),
+      which=config.which,
+      allow_other_camera=config.allow_other_camera,
+      choose=choose,
+      **config.controller.to_dict(),
+      **config.picture.to_dict(),
+    ).contenders
+    for choose in (mode_command, drawn_command)
+  )
+  renamed = [dataclasses.replace(contender, name=contender.name + DRAWN) for contender in drawn]
+  return [contender for both in zip(best, renamed, strict=True) for contender in both]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,10 +80,9 @@ def main(argv: Sequence[str]) -> None:
   config = given.config
   use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
   env = settings.make_env(config)
-  limits = CommandLimits.of(env.config.robot)
   results, _ = evaluate_closedloop(
     env,
-    contenders_of([Path(path) for path in given.checkpoint], config, limits),
+    contenders_of([Path(path) for path in given.checkpoint], config, env.config.robot),
     Path(given.out),
     split=config.split,
     num_episodes=config.num_episodes,

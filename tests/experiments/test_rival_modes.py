@@ -1,15 +1,17 @@
 """Modes are drawn by their scores, and of a row alone, whatever batch it is in."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from configs.closedloop import get_config
 from experiments.demo import shipped
 from experiments.rivals.modes import DRAWN, contenders_of, drawn_command
 from s2e_jax.command_mixture import CommandMixture, mode_command
-from s2e_jax.controller import CommandLimits
 from s2e_jax.robots import robot_description
 
 
@@ -45,7 +47,16 @@ def test_a_mode_that_takes_all_is_the_best_one():
 
 def test_every_checkpoint_drives_both_ways_by_two_programs():
   paths = list(shipped().values())
-  found = contenders_of(paths, get_config('smoke'), CommandLimits.of(robot_description('delivery')))
+  found = contenders_of(paths, get_config('smoke'), robot_description('delivery'))
   assert [c.name for c in found] == [f'{path.name}{end}' for path in paths for end in ('', DRAWN)]
   assert len({id(c.policy) for c in found}) == 2
   jax.tree.map(np.testing.assert_array_equal, found[0].params, found[1].params)
+  assert len({c.identity for c in found}) == len(found)
+
+
+def test_a_camera_that_was_not_trained_with_is_refused():
+  robot = robot_description('delivery')
+  # they were trained with 0.35 to 1.6 m
+  tall = dataclasses.replace(robot, mount=dataclasses.replace(robot.mount, height=3.0))
+  with pytest.raises(ValueError, match='camera'):
+    contenders_of(list(shipped().values()), get_config('smoke'), tall)

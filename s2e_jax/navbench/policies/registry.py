@@ -22,6 +22,7 @@ from s2e_jax.closedloop.policies import (
   goal_seeker,
 )
 from s2e_jax.closedloop.run import check_names
+from s2e_jax.command_mixture import CommandMixture, mode_command
 from s2e_jax.contracts import camera_contract, check_camera_contract, check_robot_contract
 from s2e_jax.controller import CommandLimits
 from s2e_jax.navbench.pieces import arrays_of
@@ -68,13 +69,14 @@ def make_contenders(
   reactive_config: ReactiveConfig | None = None,
   contracts: Mapping[str, OnnxContract] | None = None,
   allow_other_camera: bool = False,
+  choose: Callable[[CommandMixture], jax.Array] = mode_command,
 ) -> Lineup:
   """The contenders of `names`, see `by_name`, and of files: checkpoints of ours, and *.onnx.
 
   checkpoints: runs' folders, or what is in them, named after the run; ONNX files, named after the file.
   cameras: of height and width, those that pictures will come from; None: the robot's own mount. which: see
   `restore.load_policy`. lookahead, rule: of F_d. nearest, shadow: of `RenderOptions`.
-  contracts: of ONNX files, by their names; others are taken to be S2E_RELEASED.
+  contracts: of ONNX files, by their names; others are taken to be S2E_RELEASED. choose: see `camera_policy`.
   Checkpoints of one shape share a program, see `in_one_shape`. Raises ValueError for unknown or equal names, a
   missing file, and for a camera or rate that is not the one trained with, unless allow_other_camera.
   """
@@ -117,7 +119,7 @@ def make_contenders(
     size = c.image_height, c.image_width, c.num_history
     compare(name, size, functools.partial(check_camera_contract, description['camera_contract']))
     ours[name] = c, variables
-    own = [hash_of_arrays(arrays_of(variables)), c, limits, lookahead, rule, nearest, shadow]
+    own = [hash_of_arrays(arrays_of(variables)), c, limits, lookahead, rule, nearest, shadow, choose.__qualname__]
     identities[name] = identity_of('checkpoint', *own)
     lineup.models[name] = {'path': str(path), 'model': c.name, **_provenance(description, c)}
     finetuned_on = description.get('finetuned', {}).get('robot')
@@ -127,7 +129,7 @@ def make_contenders(
   policies: dict[PolicyConfig, DrivingPolicy] = {}
   for name, (shape, params) in zip(ours, in_one_shape(list(ours.values())), strict=True):
     if shape not in policies:
-      policies[shape] = camera_policy(shape, limits, lookahead, rule, nearest, shadow)
+      policies[shape] = camera_policy(shape, limits, lookahead, rule, nearest, shadow, choose=choose)
     files[name] = Contender(name, policies[shape], params, identities[name])
   lineup.contenders.extend([*(files[name] for name in labels), *others])
   return lineup
