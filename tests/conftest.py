@@ -14,6 +14,7 @@ if ctypes.util.find_library('OSMesa'):
 
 import jax
 import pytest
+from jax._src import compiler
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
@@ -57,6 +58,10 @@ def programs_are_dropped_in_time():
       trim(0)
 
 
+# XLA's older emitter of loops for CPUs compiles the simulator in half the time; its programs run a third longer.
+OLD_EMITTER = 'xla_cpu_use_fusion_emitters'
+
+
 @pytest.fixture(scope='module')
 def compiled_quickly():
   """Compiles this module's programs with few optimisations: for tests of logic, whose programs run for seconds.
@@ -64,10 +69,24 @@ def compiled_quickly():
   Not for tests of accuracy or of bits across processes, which check programs as they are for users.
   """
   name = 'jax_disable_most_optimizations'
-  before = jax.config.read(name)
+  before, options = jax.config.read(name), compiler.get_compile_options
+
+  # JAX takes XLA's options per function, or from the environment once and for all
+  def with_old_emitter(*args, env_options_overrides=None, **kwargs):
+    return options(*args, env_options_overrides={**(env_options_overrides or {}), OLD_EMITTER: False}, **kwargs)
+
   jax.config.update(name, True)
-  yield
+  with pytest.MonkeyPatch.context() as m:
+    m.setattr(compiler, 'get_compile_options', with_old_emitter)
+    yield
   jax.config.update(name, before)
+
+
+@pytest.fixture(scope='session')
+def quick_environment():
+  """The environment for a command whose programs run for seconds, as `compiled_quickly` has them compiled."""
+  flags = f'{os.environ.get("XLA_FLAGS", "")} --{OLD_EMITTER}=false'.strip()
+  return os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'XLA_FLAGS': flags}
 
 
 @pytest.fixture(scope='session')

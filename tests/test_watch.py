@@ -1,7 +1,6 @@
 """The watch command writes films, a contact sheet and an account; bad input is named before compiling."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -21,11 +20,9 @@ def config_of(**changes):
 
 
 @pytest.mark.process
-def test_the_command_writes_what_it_promises(repo, tmp_path):
+def test_the_command_writes_what_it_promises(repo, tmp_path, quick_environment):
   command = [sys.executable, '-m', 's2e_jax.watch', '--config=configs/watch.py:smoke', f'--out={tmp_path}']
-  # Its programs run for a second: what takes long is to compile them.
-  environment = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=400)
+  done = subprocess.run(command, cwd=repo, env=quick_environment, capture_output=True, text=True, timeout=400)
   assert done.returncode == 0, done.stderr[-3000:]
   (row,) = json.loads((tmp_path / 'episodes.json').read_text())
   assert row['ended'] in done.stdout and row['seconds'] <= 5.0

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +22,15 @@ from ml_collections import ConfigDict
 
 from s2e_jax.closedloop.splits import split_key
 from s2e_jax.store.metrics import MetricsWriter, Progress, duration
-from s2e_jax.training import curves, finetune_startup, parallel, parts, rundir, startup, variants
+from s2e_jax.training import curves, finetune_startup, parallel, parts, programs, rundir, startup, variants
 from s2e_jax.training.finetune_checkpoints import Counters, FinetuneCheckpoints
 from s2e_jax.training.finetune_startup import Setup
 from s2e_jax.training.optim import NonFiniteError
 from s2e_jax.training.ppo import Learner
-from s2e_jax.training.rollout import Actor, Rollout, first_actor
+from s2e_jax.training.rollout import Actor, first_actor
 from s2e_jax.training.trials import Trials
 
-_ACTOR_STREAM, _UPDATE_STREAM = 1, 2  # of the run's seed
-
-
-def make_roll_out(setup: Setup) -> Callable[..., tuple[Actor, Rollout, dict[str, jax.Array]]]:
-  """Pmapped (learner, model_state, actor) -> (actor, rollout, sums over all devices)."""
-
-  def roll_out(learner: Learner, model_state: Any, actor: Actor) -> Any:
-    actor, rollout, counts = setup.roller.roll_out(learner.params, model_state, actor, learner.privileged_stats)
-    return actor, rollout, parallel.psum(counts)
-
-  return parallel.pmap(roll_out, donate=(2,))
-
-
-def make_update(setup: Setup, seed: int) -> Callable[..., tuple[Learner, dict[str, jax.Array]]]:
-  """Pmapped (learner, model_state, rollout, count [] uint32) -> (learner, figures); count tells updates apart."""
-
-  def update(learner: Learner, model_state: Any, rollout: Rollout, count: jax.Array) -> Any:
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _UPDATE_STREAM), count)
-    key = jax.random.fold_in(key, parallel.device_index())
-    return setup.update(learner, model_state, rollout, key)
-
-  return parallel.pmap(update, donate=(0,))
+_ACTOR_STREAM = 1  # of the run's seed
 
 
 def first_actors(setup: Setup, seed: int) -> Actor:
@@ -155,11 +133,9 @@ def _run(config: ConfigDict, workdir: Path) -> None:
     logging.info('the run in %s is complete: %d policy steps', workdir, counters.iteration * per_iteration)
     startup.say_where(workdir)
     return
-  roll_out, update = make_roll_out(setup), make_update(setup, config.seed)
   learner, model_state = parallel.replicate((learner, setup.model_state))
   logging.info('compiling rollout and update')
-  if is_fresh:
-    actors, _, _ = roll_out(learner, model_state, actors)  # begins the first episodes
+  roll_out, update = programs.begin_to_compile(setup, config.seed, learner, model_state, actors)
   progress = Progress(counters.iteration, last, per_iteration)
   group = 'ppo' if setup.roller.expert is None else 'imitation'
   interval, is_first, stop = Interval(config.num_envs, group), True, False
@@ -170,11 +146,12 @@ def _run(config: ConfigDict, workdir: Path) -> None:
     stack.callback(lambda: writer.close())
     stack.enter_context(contextlib.closing(store))
     signals = stack.enter_context(startup.StopSignals())
-    if is_fresh:
-      store.save(learner, actors, counters)  # what a rollback in the first interval goes back to
     if counters.iteration == 0:
-      _hold_trial(trials, setup, store, writer, learner, counters, last)
+      _hold_trial(trials, setup, store, writer, learner, counters, last)  # while the programs are compiled
       progress = Progress(0, last, per_iteration)
+    if is_fresh:
+      actors, _, _ = roll_out(learner, model_state, actors)  # begins the first episodes
+      store.save(learner, actors, counters)  # what a rollback in the first interval goes back to
     while counters.iteration < last and not stop:
       times = [time.perf_counter()]
       actors, rollout, counts = roll_out(learner, model_state, actors)
@@ -188,7 +165,7 @@ def _run(config: ConfigDict, workdir: Path) -> None:
         if cfg.time_parts:
           seconds = parts.seconds_of_parts(setup, parallel.unreplicate(learner), setup.model_state, actors)
         progress.compiled(counters.iteration)
-        logging.info('first iteration with compilation took %.1f s', progress.compile_s)
+        logging.info('first iteration took %.1f s, with what was left to compile', progress.compile_s)
       if why := has_failed(figures, counts, cfg.collapse_entropy):
         learner, actors, counters = _rolled_back(store, setup, actors, counters, why, cfg.max_rollbacks)
         # records of what is undone go too

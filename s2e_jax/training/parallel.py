@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = 'devices'
+# XLA compiles without the interpreter's lock, each program on little more than one core.
+_COMPILERS = ThreadPoolExecutor(2, 'compiler')
 
 
 def initialise_distributed() -> None:
@@ -56,6 +59,21 @@ def pmap(step: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[...
 def pmap_local(function: Callable[..., Any]) -> Callable[..., Any]:
   """`function` on the devices of this process alone: it may run a different number of times in each process."""
   return jax.pmap(function, devices=jax.local_devices())
+
+
+def compiled_beside(pmapped: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], Any]:
+  """(`pmapped` for arguments of these shapes, the shapes of what it returns), compiled while the caller goes on.
+
+  arguments: device arrays with a leading device axis, or their shapes; they are not used up. The first call waits
+  for the compilation, and raises what it raised. Of several processes: (`pmapped` as it is, None), since it makes
+  arrays of all processes out of its arguments, which a program compiled ahead of its call does not.
+  """
+  if jax.process_count() > 1:
+    return pmapped, None
+  lowered = pmapped.lower(*arguments)  # type: ignore[attr-defined]
+  compiled = _COMPILERS.submit(lowered.compile)
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
+  return lambda *given: compiled.result()(*given), shapes
 
 
 def psum(tree: Any) -> Any:

@@ -19,6 +19,8 @@ from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import Episode
 from s2e_jax.worlds.people import place_people
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 NUM, STEPS = 4, 60
 FREE, BLOCKED, CAMERA = 0.0, 1.0, -1.0  # see conftest
 

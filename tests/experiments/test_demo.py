@@ -1,7 +1,6 @@
 """The demo of the README runs from nothing to films, and goes on with what it has left."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,15 +11,13 @@ from experiments import demo
 
 @pytest.mark.process
 @pytest.mark.timeout(1500)
-def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path):
+def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path, quick_environment):
   out = tmp_path / 'demo'
   # Look B has one camera; of three drives in look A the one that is held out may be seen from elsewhere.
-  # Its programs run for seconds: what takes long is to compile them.
-  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
   small = ['--clips=3', '--looks=B', '--steps=4', '--rl_steps=1', '--episodes=2']
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.demo', f'--out={out}', *small],
-    cwd=repo, env=environment, capture_output=True, text=True, timeout=1200,
+    cwd=repo, env=quick_environment, capture_output=True, text=True, timeout=1200,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
   assert '[1/6] Drive' in done.stdout and done.stdout.count('| constant_velocity |') == 1

@@ -22,6 +22,8 @@ from s2e_jax.sim.rewards import TERMS
 from s2e_jax.structs import DT
 from s2e_jax.worlds import builders
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 ROBOT = ROBOTS['delivery']
 LIMITS = CommandLimits.of(ROBOT)
 NUM, STEPS = 3, 72

@@ -13,6 +13,8 @@ from brax.training.agents.ppo import train as ppo
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import EnvConfig
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 
 def device_put_replicated(tree, devices):
   """Stand-in for the function that left JAX in 0.10: a copy on each device, with a leading device axis."""

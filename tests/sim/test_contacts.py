@@ -16,6 +16,8 @@ from s2e_jax.sim.obstacles import fence_gaps, obstacle_gaps
 from s2e_jax.worlds import builders
 from s2e_jax.worlds import distance as distances
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SLOTS = Slots(boxes=5, cylinders=3, people=2, rounds=1)
 BODY = SLOTS.boxes + SLOTS.cylinders
 ROBOT = ROBOTS['delivery']

@@ -15,6 +15,8 @@ from s2e_jax.sim.rewards import TERMS
 from s2e_jax.structs import DT
 from s2e_jax.worlds.people import place_people, walkers
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 AHEAD, STAND, NAN = (1.0, 0.0), (0.0, 0.0), (np.nan, 0.0)
 
 

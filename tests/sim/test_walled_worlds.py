@@ -22,6 +22,8 @@ from s2e_jax.worlds.people import place_people
 from s2e_jax.worlds.walled import walled_world
 from tests.worlds import rooms
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 BATCH, STEPS = 48, 32
 ROBOT = ROBOTS['delivery']
 

@@ -13,9 +13,10 @@ from s2e_jax.store.metrics import read_records
 from s2e_jax.training import finetune, finetune_startup, pretrain
 from s2e_jax.training.optim import NonFiniteError
 from s2e_jax.training.restore import load_policy
+from tests.training.toy_finetune import ENVS, HORIZON, config_of
 from tests.training.toy_world import ToyBatch, toy_expert
 
-ENVS, HORIZON = 16, 4
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
 
 
 @pytest.fixture(scope='module')
@@ -40,17 +41,6 @@ def toy(monkeypatch):
     's2e_jax.training.imitation.make_expert', lambda env, options: toy_expert(options.expert_share)
   )
   return asked
-
-
-def config_of(checkpoint, **leaves):
-  config = finetune_config.get_config(f'checkpoint={checkpoint},steps={6 * ENVS * HORIZON},envs={ENVS}')
-  small = {
-    'ppo.horizon': HORIZON, 'ppo.num_minibatches': 2, 'ppo.num_epochs': 2, 'critic.hidden': (8,),
-    'train.log_every': 2, 'train.checkpoint_every': 2, 'train.time_parts': False, 'trials.every': 0,
-    'allow_other_camera': True,
-  }  # fmt: skip
-  config.update_from_flattened_dict(small | leaves)
-  return config
 
 
 def bits_of(run, step='latest'):

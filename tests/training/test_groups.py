@@ -11,8 +11,10 @@ from s2e_jax import command_mixture
 from s2e_jax.training import groups, ppo
 from s2e_jax.training.ppo import PPOOptions
 from s2e_jax.training.rollout import Roller, first_actor
-from tests.training.test_ppo import ENVS, make_agent
+from tests.training.toy_agent import ENVS, make_agent
 from tests.training.toy_world import ToyBatch
+
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
 
 GAMMA = 0.9
 

@@ -21,6 +21,8 @@ from s2e_jax.training.ppo import Learner
 from s2e_jax.training.rollout import Guidance, Roller, begun_anew, first_actor, statistics
 from tests.training.toy_world import HEIGHT, NUM_STATE, WIDTH, ToyBatch, toy_expert
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 ENVS, STEPS, ITERATIONS = 12, 10, 30
 CONFIG = policy_config(
   's2e_tiny', image_height=HEIGHT, image_width=WIDTH, num_history=3, width=24, num_heads=2, mlp_dim=32,

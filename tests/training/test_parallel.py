@@ -36,6 +36,44 @@ def test_sums_and_means_run_over_all_devices():
   assert total == x.sum() and mean == x.sum() / 8
 
 
+def test_a_program_compiled_beside_others_is_the_same_and_is_traced_once():
+  traces = []
+
+  def step(state, x):
+    traces.append(x.shape)
+    total = parallel.psum(jnp.sum(x**2))
+    return state * 0.9 + jnp.sin(x).sum() + total, {'total': total}
+
+  state, x = parallel.replicate(np.ones(3, np.float32)), parallel.shard(np.linspace(-1, 1, 16, dtype=np.float32))
+  plain = parallel.pmap(step, donate=(0,))
+  expected = jax.tree.map(np.asarray, plain(parallel.replicate(np.ones(3, np.float32)), x))
+  ahead, shapes = parallel.compiled_beside(parallel.pmap(step, donate=(0,)), state, x)
+  assert not state.is_deleted()
+  found = ahead(state, x)
+  assert state.is_deleted()
+  assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == jax.tree.map(lambda v: (v.shape, v.dtype), found)
+  again = ahead(found[0], x)
+  jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, found[1]), expected[1])
+  assert np.asarray(again[0]).shape == (8, 3) and traces == [(2,)]
+  # shapes do for the next program, which is lowered before the first one has run
+  after, _ = parallel.compiled_beside(parallel.pmap(lambda state: state.sum()), shapes[0])
+  np.testing.assert_allclose(np.asarray(after(again[0])), np.asarray(again[0]).sum(axis=1), rtol=1e-6)
+
+
+def test_what_a_compilation_raised_comes_with_the_first_call(monkeypatch):
+  lowered = type('Lowered', (), {'out_info': None, 'compile': lambda self: 1 / 0})
+  pmapped = type('Pmapped', (), {'lower': lambda self, *arguments: lowered()})
+  ahead, _ = parallel.compiled_beside(pmapped())
+  with pytest.raises(ZeroDivisionError):
+    ahead()
+
+
+def test_several_processes_compile_at_their_first_call(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  doubled = parallel.pmap(lambda x: 2 * x)
+  assert parallel.compiled_beside(doubled, np.ones(8)) == (doubled, None)
+
+
 def test_a_local_map_needs_no_axis():
   doubled = parallel.pmap_local(lambda x: 2 * x)(parallel.shard(np.arange(8.0)))
   np.testing.assert_array_equal(np.asarray(doubled)[:, 0], 2 * np.arange(8.0))

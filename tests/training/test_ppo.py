@@ -1,4 +1,4 @@
-"""PPO on a toy world with pictures: the caches against naive twins, what moves and what stays, and learning."""
+"""PPO on a toy world with pictures: the caches against naive twins, ratios, advantages, rates."""
 
 import dataclasses
 import functools
@@ -9,45 +9,12 @@ import numpy as np
 import pytest
 
 from s2e_jax import command_mixture
-from s2e_jax.controller import CommandLimits
-from s2e_jax.policy.config import policy_config
-from s2e_jax.policy.critic import Critic
-from s2e_jax.policy.policy import Policy, example_observation
-from s2e_jax.policy.residual import add_residual
 from s2e_jax.structs import Observation
 from s2e_jax.training import epochs, parallel, ppo, variants
-from s2e_jax.training.agent import Agent, init_agent_params
-from s2e_jax.training.ppo import Learner, PPOOptions
-from s2e_jax.training.rollout import Roller, first_actor, normalised, statistics
+from s2e_jax.training.ppo import PPOOptions
+from s2e_jax.training.rollout import Roller, first_actor, normalised
+from tests.training.toy_agent import ENVS, HISTORY, STEPS, make_agent
 from tests.training.toy_world import HEIGHT, NUM_STATE, WIDTH, ToyBatch
-
-ENVS, STEPS, HISTORY = 12, 10, 3
-CONFIG = policy_config(
-  's2e_tiny', image_height=HEIGHT, image_width=WIDTH, num_history=HISTORY, width=24, num_heads=2, mlp_dim=32,
-  num_anchors=4, num_context_layers=1, num_decoder_layers=1,
-)  # fmt: skip
-LIMITS = CommandLimits(min_speed=-0.5, max_speed=1.5, max_yaw_rate=1.5)
-
-
-@functools.cache
-def pretrained():
-  """Random parameters whose heads, unlike fresh ones, answer to what they are shown."""
-  params = dict(jax.jit(Policy(CONFIG).init)(jax.random.key(3), example_observation(CONFIG)))['params']
-  heads = jax.tree.map(lambda x: 30 * x if x.ndim > 1 else x, params['heads'])
-  return {**params, 'heads': heads}
-
-
-def make_agent(variant):
-  config = dataclasses.replace(CONFIG, ram_input='query' if variant == 'ram' else 'none')
-  policy = add_residual(pretrained(), config) if variant == 'ram' else pretrained()
-  agent = Agent(Policy(config), Critic((16,)), LIMITS)
-  params = init_agent_params(agent, policy, NUM_STATE, (0.3, 0.4), jax.random.key(1))
-  labels = variants.variant_labels(params, variant)
-  optimizer = variants.make_finetune_optimizer(params, variant, 3e-3)
-  learner = Learner(
-    params, optimizer.init(variants.split(params, labels)[0]), statistics(NUM_STATE), statistics(1)
-  )
-  return agent, optimizer, labels, learner
 
 
 @functools.cache
@@ -190,80 +157,19 @@ def test_samples_carry_advantages_of_a_plain_loop():
   )
 
 
-def train(variant, iterations, options, seed=0):
-  """(learner before, learner after, mean reward and figures of every iteration) on two devices."""
-  agent, optimizer, labels, learner = make_agent(variant)
-  keeps = variant in ('ppo_full', 'ppo_scratch')
-  roller = Roller(ToyBatch(ENVS), agent, STEPS, keeps, group=options.group)
-  pmap = functools.partial(jax.pmap, axis_name=parallel.AXIS, devices=jax.devices()[:2])
-  actors = [first_actor(ToyBatch(ENVS), agent, jax.random.key(10 + i), keeps) for i in range(2)]
-  # placed as pmap places its results, or the second call would compile anew
-  actors = pmap(lambda x: x)(jax.tree.map(lambda *x: jnp.stack(x), *actors))
-  state = pmap(lambda x: x)(jax.tree.map(lambda x: jnp.stack([x, x]), learner))
-  traces = []
-
-  @pmap
-  def iteration(state, actor, count):
-    traces.append(1)
-    actor, rollout, counts = roller.roll_out(state.params, {}, actor, state.privileged_stats)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), count), parallel.device_index())
-    state, figures = ppo.update(agent, optimizer, labels, options, state, {}, rollout, key)
-    return state, actor, parallel.psum(counts), figures
-
-  rewards, last = [], {}
-  for i in range(iterations):
-    state, actors, counts, last = iteration(state, actors, jnp.full(2, i, jnp.uint32))
-    rewards.append(float(counts['reward'][0] / counts['steps'][0]))
-  assert len(traces) == 1
-  for leaf in jax.tree.leaves(state):  # devices never drift apart
-    np.testing.assert_array_equal(leaf[0], leaf[1])
-  return learner, jax.tree.map(lambda x: np.asarray(x)[0], state), np.array(rewards), last
-
-
-OPTIONS = PPOOptions(num_epochs=3, num_minibatches=2, entropy_weight=0.0, rate_range=(1e-4, 3e-3))
-
-
-@pytest.fixture(scope='module')
-def ram_run():
-  return train('ram', 40, OPTIONS)
-
-
-def test_ram_learns_from_the_picture_and_leaves_the_rest_untouched(ram_run):
-  before, after, rewards, _ = ram_run
-  assert rewards[-5:].mean() > rewards[:5].mean() + 0.25
-  labels = jax.tree.leaves(variants.variant_labels(before.params, 'ram'))
-  for label, x, y in zip(labels, jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True):
-    assert np.array_equal(x, y) == (label == variants.FROZEN)
-  assert int(after.privileged_stats.count) == 40 * 2 * ENVS * STEPS
-
-
-def test_copies_of_one_state_that_are_compared_teach_too():
-  _, _, rewards, _ = train('ram', 40, dataclasses.replace(OPTIONS, group=4))
-  assert rewards[-5:].mean() > rewards[:5].mean() + 0.15
-
-
-@pytest.mark.parametrize('variant', ['ppo_full', 'decoder_ft'])
-def test_other_variants_learn_too(variant):
-  before, after, rewards, _ = train(variant, 25, OPTIONS)
-  assert rewards[-5:].mean() > rewards[:5].mean() + 0.1
-  moved = not np.array_equal(
-    jax.tree.leaves(before.params['policy']['encoder'])[0], jax.tree.leaves(after.params['policy']['encoder'])[0]
-  )
-  assert moved == (variant == 'ppo_full')
-
-
 def test_an_update_that_is_not_finite_changes_nothing_but_is_counted():
   agent, optimizer, labels, learner, _, rollout, _ = rolled('ram', False)
   rollout = dataclasses.replace(rollout, reward=rollout.reward.at[2, 3].set(jnp.nan))
+  options = PPOOptions(num_epochs=3, num_minibatches=2)
   run = jax.pmap(
     lambda learner, rollout: ppo.update(
-      agent, optimizer, labels, OPTIONS, learner, {}, rollout, jax.random.key(0)
+      agent, optimizer, labels, options, learner, {}, rollout, jax.random.key(0)
     ),
     axis_name=parallel.AXIS,
     devices=jax.devices()[:1],
   )
   after, figures = run(*jax.tree.map(lambda x: x[None], (learner, rollout)))
-  assert figures['bad_updates'][0] == OPTIONS.num_epochs * OPTIONS.num_minibatches
+  assert figures['bad_updates'][0] == options.num_epochs * options.num_minibatches
   for x, y in zip(jax.tree.leaves(learner.params), jax.tree.leaves(after.params), strict=True):
     np.testing.assert_array_equal(x, y[0])
 

@@ -14,6 +14,8 @@ from s2e_jax.store.checkpoint import CheckpointStore, MismatchError, whole_steps
 from s2e_jax.training import checkpoints, initial, optim, parallel, pretrain, restore, rundir, sources, startup
 from s2e_jax.training.restore import load_policy
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 
 @pytest.fixture(scope='module')
 def whole_run(make_config, tmp_path_factory):

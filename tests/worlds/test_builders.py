@@ -10,6 +10,8 @@ from s2e_jax.scene import KIND, SLOTS, Slots, is_present
 from s2e_jax.worlds.builders import empty_scene, mount_of, with_box, with_capsule, with_cylinder, world_from
 from s2e_jax.worlds.people import walkers
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SMALL = Slots(3, 2, 1, 1)
 
 

@@ -17,6 +17,8 @@ from s2e_jax.worlds.expert_surroundings import near_street, person_clearance, st
 from s2e_jax.worlds.people import no_people, walkers
 from s2e_jax.worlds.routes import UNREACHABLE, cell_centres, geodesic_at
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 ROBOT, COCO = ROBOTS['delivery'], ROBOTS['coco']
 SLOTS = Slots(4, 2, 2, 0)
 STEPS = 110

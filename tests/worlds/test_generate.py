@@ -13,6 +13,8 @@ from s2e_jax.worlds.generate import make_generator
 from s2e_jax.worlds.layouts import LAYOUTS, layout_table
 from s2e_jax.worlds.routes import UNREACHABLE, free_space, geodesic, geodesic_at
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 RADIUS = 0.375
 BATCH = 32
 # C-near knows every layout, and the layout does not depend on the look

@@ -13,6 +13,8 @@ from s2e_jax.worlds.distance import outline_distances
 from s2e_jax.worlds.people import MAX_SPEED, MIN_SPEED, PeopleConfig, spawn_people, step_people
 from s2e_jax.worlds.people_spawn import static_outlines
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SMALL = SLOTS['small']
 NUM = SMALL.people
 NUM_WORLDS, STEPS = 12, 170  # 2,040 steps in all

@@ -20,6 +20,8 @@ from s2e_jax.worlds.people import (
   walkers,
 )
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SMALL = SLOTS['small']
 NUM = SMALL.people
 DT = 0.25
