@@ -1,6 +1,7 @@
 """What the frozen features of a pretrained policy see: linear probes, and what other images do to it.
 
 Run: python -m experiments.seeing.run --checkpoint=RUN --data=datasets/A,datasets/B,datasets/C [--json=PATH]
+         [--reference=RUN]    how far the tokens are from those of this policy: what finetuning did to them
 The datasets are expert drives, which know the distances ahead (python -m s2e_jax.demos). A probe is a ridge
 regression on the context tokens of one half of the clips and is judged on the other half.
 """
@@ -134,6 +135,24 @@ def probe(train: Seen, test: Seen) -> dict[str, float]:
   }
 
 
+def drift(seen: Seen, reference: Seen) -> dict[str, float]:
+  """How far context tokens are from those of another policy for the same windows.
+
+  token_drift: mean distance between the two, over the mean spread of the reference's own tokens: 0 for the same
+  tokens, about 1.4 for tokens of other windows. token_r2: share of the reference's variance that a linear map of the
+  tokens gives back, fitted to one half of the clips and judged on the other: 1 where nothing was lost.
+  """
+  spread = np.linalg.norm(reference.context - reference.context.mean(axis=0), axis=1).mean()
+  distance = np.linalg.norm(seen.context - reference.context, axis=1).mean()
+  is_train = seen.clip % 2 == 0
+  wanted = reference.context[~is_train]
+  residual = ridge(seen.context, reference.context, is_train)[~is_train] - wanted
+  return {
+    'token_drift': float(distance / spread),
+    'token_r2': float(1 - (residual**2).sum() / ((wanted - wanted.mean(axis=0)) ** 2).sum()),
+  }
+
+
 def halves(seen: Seen) -> tuple[Seen, Seen]:
   """Two sets of windows that share no clip: probes are fitted to one and judged on the other."""
   even = seen.clip % 2 == 0
@@ -154,11 +173,15 @@ def main(argv: list[str]) -> None:
     train, test = halves(seen)
     blocked = seen.straight > BLOCKED
     own, other = seen.errors[blocked].mean(), seen.swapped[blocked].mean()
+    drifted = {}
+    if given.reference:
+      others, tensors, _ = load_policy(given.reference, given.which)
+      drifted = drift(seen, look(others, tensors, path, given.split))
     rows.append(
       {
         'data': path.name,
         'windows': len(seen.errors),
-        **{name: round(value, 3) for name, value in probe(train, test).items()},
+        **{name: round(value, 3) for name, value in (probe(train, test) | drifted).items()},
         'ade_m': round(float(seen.errors.mean()), 3),
         'straight_m': round(float(seen.straight.mean()), 3),
         'avoiding_windows': int(blocked.sum()),
@@ -180,6 +203,7 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   flags.DEFINE_string('checkpoint', None, 'A run or a checkpoint.', required=True)
   flags.DEFINE_string('which', 'best', 'Of a run: best, latest or a step.')
+  flags.DEFINE_string('reference', '', 'A run or a checkpoint of the same shape.')
   flags.DEFINE_list('data', None, 'Folders of expert drives.', required=True)
   flags.DEFINE_string('split', 'val', 'Of the datasets.')
   flags.DEFINE_string('json', '', 'File to write.')
