@@ -139,8 +139,8 @@ def drift(seen: Seen, reference: Seen) -> dict[str, float]:
   """How far context tokens are from those of another policy for the same windows.
 
   token_drift: mean distance between the two, over the mean spread of the reference's own tokens: 0 for the same
-  tokens, about 1.4 for tokens of other windows. token_r2: share of the reference's variance that a linear map of the
-  tokens gives back, fitted to one half of the clips and judged on the other: 1 where nothing was lost.
+  tokens, about 1.4 for tokens of other windows. token_r2: share of the reference's variance that a linear map of
+  the tokens gives back, fitted to one half of the clips and judged on the other: 1 where nothing was lost.
   """
   spread = np.linalg.norm(reference.context - reference.context.mean(axis=0), axis=1).mean()
   distance = np.linalg.norm(seen.context - reference.context, axis=1).mean()
