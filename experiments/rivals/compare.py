@@ -12,6 +12,7 @@ import numpy as np
 
 from s2e_jax.closedloop.intervals import mean_interval, paired_difference
 from s2e_jax.reporting import Interval, interval_cell, write_whole
+from s2e_jax.worlds.looks import LOOKS
 
 JUDGED = 'judged'  # folder of one folder per cell, LOOK_TASK, of one folder per judgement
 SEED = '_s'  # between the variant and the seed in a run's name
@@ -78,7 +79,7 @@ def compare(
     means = {figure: values.mean(axis=0) for figure, values in figures.items()}
     results[variant] = {
       'seeds': len(figures['success']),
-      'success_by_seed': figures['success'].mean(axis=1).round(4).tolist(),
+      'success_by_seed': figures['success'].mean(axis=1).round(6).tolist(),
       'figures': {figure: mean_interval(means[figure], num_resamples) for figure in _FIGURES},
       'less_reference': {
         figure: paired_difference(means[figure], of_reference[figure], num_resamples) for figure in _PAIRED
@@ -119,24 +120,36 @@ def table(results: Mapping[str, Any], reference: str) -> str:
 
 
 def plot(results: Mapping[str, Any], path: Path) -> None:
-  """Success of every variant in every cell, with intervals, and a dot per seed."""
+  """A panel per task: success by look, the nearest to training first, with intervals and a dot per seed."""
   matplotlib.use('Agg')
   import matplotlib.pyplot as plt
 
-  cells = results['cells']
-  figure, axes = plt.subplots(1, len(cells), figsize=(1.2 + 2.6 * len(cells), 3.6), sharey=True, squeeze=False)
-  for axis, (cell, variants) in zip(axes[0], cells.items(), strict=True):
-    for i, found in enumerate(variants.values()):
-      own = found['figures']['success']
-      axis.bar(i, own['value'], color=f'C{i}', alpha=0.6)
-      if own['low'] is not None:
-        axis.vlines(i, own['low'], own['high'], color='black')
-      if found['seeds'] > 1:
-        axis.plot([i] * found['seeds'], found['success_by_seed'], 'k.', markersize=4)
-    axis.set_xticks(range(len(variants)), list(variants), rotation=60, ha='right', fontsize=8)
-    axis.set(title=cell.replace('_', ', '), ylim=(0, 1))
+  cells = {tuple(name.rsplit('_', 1)): variants for name, variants in results['cells'].items()}
+  looks = sorted({look for look, _ in cells}, key=list(LOOKS).index)
+  tasks = sorted({task for _, task in cells})
+  names = list(dict.fromkeys([results['reference'], *(name for variants in cells.values() for name in variants)]))
+  width = 0.7 / len(names)
+  size = 2.2 + 1.8 * len(looks) * len(tasks), 3.8
+  figure, axes = plt.subplots(1, len(tasks), figsize=size, sharey=True, squeeze=False, layout='constrained')
+  for axis, task in zip(axes[0], tasks, strict=True):
+    for i, name in enumerate(names):
+      places = [x for x, look in enumerate(looks) if name in cells.get((look, task), {})]
+      found = [cells[looks[x], task][name] for x in places]
+      own = [variants['figures']['success'] for variants in found]
+      at = np.array(places) + (i - (len(names) - 1) / 2) * width
+      # looks are no scale: the line only leads the eye from one to the next
+      axis.plot(at, [interval['value'] for interval in own], 'o-', color=f'C{i}', lw=0.6, ms=5, label=name)
+      for x, interval, variants in zip(at, own, found, strict=True):
+        if interval['low'] is not None:
+          axis.vlines(x, interval['low'], interval['high'], color=f'C{i}', lw=2)
+        if variants['seeds'] > 1:
+          axis.plot([x] * variants['seeds'], variants['success_by_seed'], 'k.', ms=3)
+    axis.set_xticks(range(len(looks)), [f'look {look}' for look in looks])
+    axis.set(title=task, xlim=(-0.5, len(looks) - 0.5), ylim=(0, 1.02))
+    axis.grid(axis='y', alpha=0.3)
   axes[0][0].set_ylabel('success rate')
-  figure.tight_layout()
+  handles, labels = axes[0][0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside right center', frameon=False, fontsize=8)
   figure.savefig(path, dpi=110)
   plt.close(figure)
 
