@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from experiments.kill_resume import run as kill_resume
 from s2e_jax.store.checkpoint import CheckpointStore
 from s2e_jax.store.metrics import read_records
 from s2e_jax.training.restore import load_policy
+from tests.processes import exit_codes, free_port
 
 SIZES = [f'--{name}={value}' for name, value in kill_resume.SIZES.items()]
 
@@ -97,12 +97,6 @@ def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path):
   assert kill_resume.same_end(tmp_path / 'reference', other, 30) == ['1 final arrays differ']
 
 
-def free_port():
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    return s.getsockname()[1]
-
-
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_two_processes_train_the_same_parameters_as_one(repo, tmp_path, data):
@@ -119,12 +113,7 @@ def test_two_processes_train_the_same_parameters_as_one(repo, tmp_path, data):
       children.append(
         subprocess.Popen(command, cwd=repo, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT)
       )
-  try:
-    codes = [child.wait(timeout=240) for child in children]
-  finally:
-    for child in children:
-      child.kill()
-      child.wait()
+  codes = exit_codes(children)
   assert codes == [0, 0], (tmp_path / 'process_0.log').read_text()[-3000:]
   stores = [CheckpointStore(tmp_path / name / 'checkpoints', read_only=True) for name in ('one', 'two')]
   assert stores[0].description(6)['devices'] | {'processes': 2} == stores[1].description(6)['devices']

@@ -27,6 +27,7 @@ from s2e_jax.navbench.view_page import Page, about_splats, check_address
 from s2e_jax.navbench.view_solids import box_rings, capsule_rings, circles, robot_solid, stacked
 from s2e_jax.robots import ROBOTS
 from s2e_jax.scene import KIND, Boxes, Ground, Light, Mount, Rounds, Scene
+from tests.processes import free_port
 
 NUM, STEPS = 2, 8
 COCO = ROBOTS['coco']
@@ -363,11 +364,6 @@ def test_the_command_says_in_one_line_what_is_wrong(monkeypatch, kept):
   monkeypatch.setattr(view, 'Page', lambda *_: pytest.fail('it was served'))
   with pytest.raises(SystemExit, match=r'^error: episode=3 is not in'):
     view.main(['view'])
-
-
-def free_port():
-  with socket.create_server(('127.0.0.1', 0)) as one:
-    return one.getsockname()[1]
 
 
 def test_the_page_is_served_plays_and_stops(drive):

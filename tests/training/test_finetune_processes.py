@@ -1,6 +1,5 @@
 """Finetuning by several processes, whose arrays are of all of them, is that by one."""
 
-import socket
 import subprocess
 import sys
 
@@ -11,14 +10,9 @@ import pytest
 from s2e_jax.store.checkpoint import CheckpointStore
 from s2e_jax.store.metrics import read_records
 from s2e_jax.training import pretrain
+from tests.processes import exit_codes, free_port
 
 ITERATIONS = 6
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    return s.getsockname()[1]
 
 
 @pytest.mark.process
@@ -33,12 +27,7 @@ def test_two_processes_finetune_the_same_parameters_as_one(repo, tmp_path, make_
     with (tmp_path / f'{i}.log').open('w') as log:
       env = quick_environment | env | {'JAX_NUM_CPU_DEVICES': devices, 'PYTHONPATH': str(repo)}
       children.append(subprocess.Popen(command, cwd=repo, env=env, stdout=log, stderr=subprocess.STDOUT))
-  try:
-    codes = [child.wait(timeout=240) for child in children]
-  finally:
-    for child in children:
-      child.kill()
-      child.wait()
+  codes = exit_codes(children)
   assert codes == [0, 0, 0], [(tmp_path / f'{i}.log').read_text()[-2000:] for i in range(3)]
   stores = [CheckpointStore(tmp_path / name / 'checkpoints', read_only=True) for name in ('one', 'two')]
   devices = [store.description(ITERATIONS)['devices'] for store in stores]

@@ -12,6 +12,7 @@ from s2e_jax.policy.policy import Policy, example_observation
 from s2e_jax.policy.residual import add_residual
 from s2e_jax.training import variants
 from s2e_jax.training.agent import Agent, init_agent_params
+from s2e_jax.training.finetune_startup import RESIDUAL
 from s2e_jax.training.ppo import Learner
 from s2e_jax.training.rollout import statistics
 from tests.training.toy_world import HEIGHT, NUM_STATE, WIDTH
@@ -33,8 +34,9 @@ def pretrained():
 
 
 def make_agent(variant):
-  config = dataclasses.replace(CONFIG, ram_input='query' if variant == 'ram' else 'none')
-  policy = add_residual(pretrained(), config) if variant == 'ram' else pretrained()
+  has_branches = variant in RESIDUAL
+  config = dataclasses.replace(CONFIG, ram_input='query' if has_branches else 'none')
+  policy = add_residual(pretrained(), config) if has_branches else pretrained()
   agent = Agent(Policy(config), Critic((16,)), LIMITS)
   params = init_agent_params(agent, policy, NUM_STATE, (0.3, 0.4), jax.random.key(1))
   labels = variants.variant_labels(params, variant)
