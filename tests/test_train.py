@@ -58,10 +58,6 @@ def test_the_embedded_default_trains_is_labelled_synthetic_and_can_be_used(repo,
     f'--workdir={workdir}',
     *SIZES,
     '--config.train.eval_every=4',
-    # The drives of the demo's test: they take much longer to compile than to run.
-    "--config.synthetic.looks=('B',)",
-    '--config.policy.image_height=64',
-    '--config.policy.image_width=128',
   ]
   first = train(*words, cwd=repo, env=quick_environment)
   assert first.returncode == 0, first.stderr[-3000:]
@@ -69,7 +65,7 @@ def test_the_embedded_default_trains_is_labelled_synthetic_and_can_be_used(repo,
   assert 'step 4/4' in first.stderr and str(workdir / '') in first.stderr + '/'
   assert 'orbax' not in first.stderr.lower()
   description = json.loads((workdir / 'description.json').read_text())
-  assert description['data']['is_synthetic'] and description['data']['sources'] == ['synthetic/B']
+  assert description['data']['is_synthetic'] and description['data']['sources'] == ['synthetic/A']
   assert [r['step'] for r in read_records(workdir / 'metrics.jsonl')] == [4, 4]
   policy, variables, loaded = load_policy(workdir)
   assert loaded['step'] == 4 and policy.config.width == 32 and variables['params']

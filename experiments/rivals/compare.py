@@ -154,10 +154,10 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
   plt.close(figure)
 
 
-def write(out: Path, reference: str) -> str:
+def write(out: Path, reference: str, suffix: str = '') -> str:
   """Writes results.json, table.md and success.png of all that was judged below `out`; returns the table.
 
-  Raises ValueError when nothing was judged.
+  suffix: of the names of these files. Raises ValueError when nothing was judged.
   """
   cells = {path.name: episodes_of(path) for path in sorted((out / JUDGED).glob('*')) if path.is_dir()}
   cells = {name: episodes for name, episodes in cells.items() if episodes}
@@ -168,8 +168,8 @@ def write(out: Path, reference: str) -> str:
     'episodes': {name: len(next(iter(episodes.values()))) for name, episodes in cells.items()},
     'cells': {name: compare(columns_of(episodes), reference) for name, episodes in cells.items()},
   }
-  write_whole(out / 'results.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
+  write_whole(out / f'results{suffix}.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
   shown = table(results, reference)
-  write_whole(out / 'table.md', shown)
-  plot(results, out / 'success.png')
+  write_whole(out / f'table{suffix}.md', shown)
+  plot(results, out / f'success{suffix}.png')
   return shown

@@ -4,7 +4,8 @@ Run: python -m experiments.rivals.run --checkpoint=runs/bc --out=runs/rivals [--
          [--steps=1000000] [--looks=C-near,C-far] [--tasks=obstacle,both,empty] [--episodes=256] [--print_only]
 Each stage is one of the public commands, printed as it is run. Run again, it goes on where it stopped, and with
 other variants, seeds, looks or tasks it adds them: a policy is judged once per look and task. Ends with table.md,
-results.json and success.png in --out. See README.md.
+results.json and success.png in --out; with --reference=ppo_full, say, differences are to that variant instead of
+the pretrained policy, and the names of the files end in _less_ppo_full. See README.md.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ def run_name(variant: str, seed: int) -> str:
 
 
 def check(
-  checkpoint: Path, variants: Sequence[str], seeds: Sequence[int], looks: Sequence[str], tasks: Sequence[str]
+  checkpoint: Path,
+  variants: Sequence[str],
+  seeds: Sequence[int],
+  looks: Sequence[str],
+  tasks: Sequence[str],
+  reference: str = '',
 ) -> None:
   """Raises ValueError, before anything runs, naming what is unknown, missing or given twice."""
   for name, given, known in (
@@ -53,6 +59,8 @@ def check(
     raise ValueError(f'checkpoint={str(checkpoint)!r} is no folder: give the run of a pretrained policy')
   if compare.variant_of(checkpoint.name) in variants:
     raise ValueError(f'checkpoint={str(checkpoint)!r} is named like a run of this study: rename its folder')
+  if reference and reference not in variants:
+    raise ValueError(f'reference={reference!r} must be one of the variants {list(variants)}: add it to them')
 
 
 def train_command(checkpoint: Path, out: Path, variant: str, seed: int, steps: int) -> list[str]:
@@ -92,7 +100,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   given = flags.FLAGS
   checkpoint, out, seeds = Path(given.checkpoint), Path(given.out), [int(seed) for seed in given.seeds]
-  check(checkpoint, given.variants, seeds, given.looks, given.tasks)
+  check(checkpoint, given.variants, seeds, given.looks, given.tasks, given.reference)
   out.mkdir(parents=True, exist_ok=True)
   record = out / TRAINED
   trained: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
@@ -115,7 +123,8 @@ def main(argv: list[str]) -> None:
         words = judge_command(missing, cell, look, task, given.episodes)
         run(words, f'judge {len(missing)} in look {look}, task {task}', given.print_only)
   if not given.print_only:
-    print(compare.write(out, checkpoint.name))
+    suffix = f'_less_{given.reference}' if given.reference else ''
+    print(compare.write(out, given.reference or checkpoint.name, suffix))
 
 
 if __name__ == '__main__':
@@ -129,5 +138,6 @@ if __name__ == '__main__':
   flags.DEFINE_list('looks', ['C-near', 'C-far'], 'Of the test worlds.')
   flags.DEFINE_list('tasks', ['obstacle', 'both', 'empty'], f'Of {sorted(TASKS)}.')
   flags.DEFINE_integer('episodes', 256, 'Test episodes per look and task, the same for everybody.')
+  flags.DEFINE_string('reference', '', 'Variant that the others are compared with; default the pretrained policy.')
   flags.DEFINE_bool('print_only', False, 'Print the commands instead, for a scheduler to run.')
   app.run(main)

@@ -25,6 +25,7 @@ from s2e_jax.data.dataset import open_dataset
 from s2e_jax.data.loader import make_loader
 from s2e_jax.data.segments import SegmentPlan
 from s2e_jax.data.windows import SegmentSpec
+from s2e_jax.policy.config import PolicyConfig
 from s2e_jax.policy.policy import Policy
 from s2e_jax.reporting import write_whole
 from s2e_jax.structs import CLEARANCE_RANGE, SegmentBatch
@@ -144,7 +145,7 @@ def drift(seen: Seen, reference: Seen) -> dict[str, float]:
   """
   spread = np.linalg.norm(reference.context - reference.context.mean(axis=0), axis=1).mean()
   distance = np.linalg.norm(seen.context - reference.context, axis=1).mean()
-  is_train = seen.clip % 2 == 0
+  is_train = _fitted(seen)
   wanted = reference.context[~is_train]
   residual = ridge(seen.context, reference.context, is_train)[~is_train] - wanted
   return {
@@ -155,9 +156,25 @@ def drift(seen: Seen, reference: Seen) -> dict[str, float]:
 
 def halves(seen: Seen) -> tuple[Seen, Seen]:
   """Two sets of windows that share no clip: probes are fitted to one and judged on the other."""
-  even = seen.clip % 2 == 0
+  is_train = _fitted(seen)
   pick = lambda mask: Seen(*(getattr(seen, f.name)[mask] for f in dataclasses.fields(Seen)))
-  return pick(even), pick(~even)
+  return pick(is_train), pick(~is_train)
+
+
+def _fitted(seen: Seen) -> np.ndarray:
+  """[N] which windows probes are fitted to: those of every second clip."""
+  return seen.clip % 2 == 0
+
+
+def check_reference(policy: PolicyConfig, reference: PolicyConfig) -> None:
+  """Raises ValueError where the tokens of two policies for the same windows cannot be laid side by side."""
+  for name in ('width', 'num_history', 'horizon'):
+    own, other = getattr(policy, name), getattr(reference, name)
+    if own != other:
+      raise ValueError(
+        f'--reference has {name}={other}, --checkpoint {own}: tokens are compared one by one; give a policy of '
+        'the same shape'
+      )
 
 
 def main(argv: list[str]) -> None:
@@ -167,6 +184,9 @@ def main(argv: list[str]) -> None:
   set_up_compilation()
   given = flags.FLAGS
   policy, variables, description = load_policy(given.checkpoint, given.which)
+  reference = load_policy(given.reference, given.which) if given.reference else None
+  if reference is not None:
+    check_reference(policy.config, reference[0].config)
   rows = []
   for path in map(Path, given.data):
     seen = look(policy, variables, path, given.split)
@@ -174,9 +194,8 @@ def main(argv: list[str]) -> None:
     blocked = seen.straight > BLOCKED
     own, other = seen.errors[blocked].mean(), seen.swapped[blocked].mean()
     drifted = {}
-    if given.reference:
-      others, tensors, _ = load_policy(given.reference, given.which)
-      drifted = drift(seen, look(others, tensors, path, given.split))
+    if reference is not None:
+      drifted = drift(seen, look(reference[0], reference[1], path, given.split))
     rows.append(
       {
         'data': path.name,

@@ -49,6 +49,18 @@ def test_seeds_are_pooled_and_differences_paired_by_episode(study):
   assert (study / 'success.png').stat().st_size > 1000
 
 
+def test_differences_to_another_variant_have_files_of_their_own(study):
+  compare.write(study, 'bc')
+  compare.write(study, 'ram', '_less_ram')
+  found = [json.loads((study / f'results{suffix}.json').read_text()) for suffix in ('', '_less_ram')]
+  ahead, behind = (
+    found[0]['cells']['B_both']['ram']['less_reference']['success']['value'],
+    found[1]['cells']['B_both']['bc']['less_reference']['success']['value'],
+  )
+  assert ahead == pytest.approx(-behind) and ahead > 0 and found[1]['reference'] == 'ram'
+  assert 'SR less ram' in (study / 'table_less_ram.md').read_text()
+
+
 def test_policies_of_other_episodes_or_judged_twice_are_refused(study):
   cell = study / compare.JUDGED / 'B_both'
   judged(cell / '02', {'sft_s0': [1] * 6}, first=1)
@@ -88,6 +100,7 @@ def test_names_give_variant_and_seed():
     ({'variants': []}, r'variants=\[\] must name at least one'),
     ({'checkpoint': 'absent'}, 'is no folder'),
     ({'checkpoint': 'ram_s0'}, 'is named like a run of this study'),
+    ({'reference': 'sft'}, r"reference='sft' must be one of the variants \['ram'\]"),
   ],
 )
 def test_a_study_that_cannot_be_is_refused_before_it_begins(tmp_path, changes, message):

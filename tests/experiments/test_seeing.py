@@ -1,9 +1,12 @@
 """Probes of what tokens hold, on tokens that hold what they were made of."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from experiments.seeing.run import Seen, area_under_curve, drift, halves, probe
+from experiments.seeing.run import Seen, area_under_curve, check_reference, drift, halves, probe
+from s2e_jax.policy.config import policy_config
 
 
 def seen(context, clearances=None, seed=0):
@@ -49,3 +52,10 @@ def test_drift_tells_a_turn_from_a_loss():
   assert turned['token_drift'] > 0.5 and turned['token_r2'] > 0.99
   others = drift(seen(rng.normal(size=(4000, 12))), reference)
   assert others['token_drift'] == pytest.approx(2**0.5, abs=0.03) and abs(others['token_r2']) < 0.05
+
+
+def test_a_reference_of_another_shape_is_refused():
+  policy = policy_config('s2e_tiny')
+  check_reference(policy, dataclasses.replace(policy, mlp_dim=64))
+  with pytest.raises(ValueError, match=r'--reference has num_history=6, --checkpoint .*same shape'):
+    check_reference(policy, dataclasses.replace(policy, num_history=6))

@@ -60,7 +60,7 @@ def test_a_program_compiled_beside_others_is_the_same_and_is_traced_once():
   np.testing.assert_allclose(np.asarray(after(again[0])), np.asarray(again[0]).sum(axis=1), rtol=1e-6)
 
 
-def test_what_a_compilation_raised_comes_with_the_first_call(monkeypatch):
+def test_what_a_compilation_raised_comes_with_the_first_call():
   lowered = type('Lowered', (), {'out_info': None, 'compile': lambda self: 1 / 0})
   pmapped = type('Pmapped', (), {'lower': lambda self, *arguments: lowered()})
   ahead, _ = parallel.compiled_beside(pmapped())

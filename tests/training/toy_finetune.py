@@ -1,4 +1,7 @@
-"""Finetuning in the toy world: python -m tests.training.toy_finetune CHECKPOINT WORKDIR, alone or of several."""
+"""Finetuning in the toy world, by one process or as one of several that the environment names.
+
+Run: python -m tests.training.toy_finetune CHECKPOINT WORKDIR
+"""
 
 import os
 import sys
