@@ -13,11 +13,11 @@ import numpy as np
 
 from s2e_jax.gaussians import rotation_matrices
 from s2e_jax.navbench.view_drive import Drive, Splats, moment_of, path_lines
+from s2e_jax.navbench.view_point import first_view
 from s2e_jax.navbench.view_solids import Solid, robot_solid
 
 _PICTURES = 20  # per second while it plays
 _FRUSTUM, _PATH_WIDTH, _SEE_THROUGH = (30, 30, 30), 0.05, 0.35
-_BACK, _UP = 6.0, 5.0  # m behind and above the start, where the page looks from at first
 
 
 def require_viser() -> Any:
@@ -62,8 +62,10 @@ class Page:
     self.server.gui.configure_theme(show_share_button=False, show_logo=False)
     scene = self.server.scene
     scene.set_up_direction('+z')
-    (eye,) = self._in_world(0.0, np.array([[-_BACK, 0.0, _UP]]))
-    self.server.initial_camera.position, self.server.initial_camera.look_at = eye, drive.position[0]
+    eye, target = first_view(
+      splats.centers, splats.covariances, splats.opacities[:, 0], drive.position[0], float(drive.yaw[0])
+    )
+    self.server.initial_camera.position, self.server.initial_camera.look_at = eye, target
     scene.add_gaussian_splats('/splats', splats.centers, splats.covariances, splats.rgbs, splats.opacities)
     for solid in drive.solids:
       opacity = _SEE_THROUGH if solid.name.endswith('disc') else None
