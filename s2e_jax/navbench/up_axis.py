@@ -115,7 +115,8 @@ def lowest_plane(surfaces: Surfaces, up: np.ndarray) -> Plane | None:
   clutter = _clutter(height, surfaces.area, level_of_plane, float(high), width)
   centre = np.average(height[near], weights=weight) if weight.sum() > 0 else level_of_plane
   share = float(weight.sum() / surfaces.area.sum())
-  score = covered * share * above**4 * clutter
+  # not the share itself: a smooth ceiling may have four times the surface of a floor that things stand on
+  score = covered * np.sqrt(share) * above**4 * clutter
   return Plane(up, float(centre), normal, int(near.sum()), share, float(score))
 
 
@@ -174,7 +175,7 @@ def _clutter(height: np.ndarray, area: np.ndarray, floor: float, top: float, wid
   relative = (height - floor) / max(top - floor, width)
   lower = area[(relative > 0.08) & (relative < 0.4)].sum()
   upper = area[(relative > 0.6) & (relative < 0.92)].sum()
-  return float(np.clip((lower + 1e-12) / (upper + 1e-12), 0.25, 4.0) ** 0.5)
+  return float(np.clip((lower + 1e-12) / (upper + 1e-12), 0.25, 4.0))
 
 
 def _custom(up: np.ndarray) -> float:

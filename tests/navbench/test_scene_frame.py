@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from s2e_jax.navbench.blocks_shipped import FOLDER as SCENES
+from s2e_jax.navbench.blocks_shipped import shipped_names
+from s2e_jax.navbench.formats.read import read_gaussians
 from s2e_jax.navbench.frame import Similarity, apply_similarity, detect_frame
 from s2e_jax.navbench.sh_rotation import rotate_sh, sh_basis, spread_directions
-from s2e_jax.navbench.up_axis import as_direction
+from s2e_jax.navbench.up_axis import as_direction, flat_surfaces, vertical_planes
 from tests.navbench.procedural_splats import World, courtyard, splat, turned
 
 # file_from_world of the conventions that splat files come in
@@ -33,6 +36,24 @@ def test_the_up_axis_is_detected_and_the_world_comes_back(court, up):
   np.testing.assert_allclose(world.mean[:, 2], court.mean[:, 2], atol=0.03)
   floor = np.abs(court.mean[:, 2]) < 0.05
   assert abs(np.median(world.mean[floor, 2])) < 0.02
+
+
+INDOORS = ('corridor', 'hall', 'rooms')  # whose ceilings are as wide as their floors, and smoother
+
+
+@pytest.mark.parametrize(
+  ('name', 'up'),
+  [
+    (name, up)
+    for i, name in enumerate(shipped_names())
+    for up in (FILES if name in INDOORS else [list(FILES)[i % 4]])
+  ],
+)
+def test_the_up_axis_of_every_scene_that_ships_is_detected(name, up):
+  gaussians, _ = read_gaussians(SCENES / f'{name}.spz')
+  best, other = vertical_planes(flat_surfaces(turned(gaussians, FILES[up])))[:2]
+  np.testing.assert_allclose(best.up, as_direction(up), atol=1e-6)
+  assert best.score > 1.2 * other.score
 
 
 def test_a_file_out_of_level_is_levelled_by_its_ground(court):
