@@ -39,7 +39,9 @@ def stages(
   look = ['--config=configs/openloop.py', f'--checkpoint={bc}', f'--out={out / "openloop"}']
   finetune = [
     f'--config=configs/finetune.py:checkpoint={bc},steps={rl_steps}',
-    f'--config.trials.episodes={min(episodes, 64)}',
+    f'--config.trials.episodes={episodes}',
+    # Judging is at the full level: so short a training cannot climb there from empty streets.
+    '--config.curriculum.start=0.5',
     '--config.train.time_parts=False',  # three programs less to compile
     f'--workdir={full}',
   ]
@@ -85,6 +87,6 @@ if __name__ == '__main__':
   flags.DEFINE_integer('clips', 800, 'Expert drives.')
   flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
   flags.DEFINE_integer('steps', 3000, 'Training steps on the drives.')
-  flags.DEFINE_integer('rl_steps', 200_000, 'Policy steps of PPO.')
-  flags.DEFINE_integer('episodes', 64, 'Episodes of the closed loop, in streets that no stage has seen.')
+  flags.DEFINE_integer('rl_steps', 400_000, 'Policy steps of PPO.')
+  flags.DEFINE_integer('episodes', 128, 'Of the closed loop, in streets that no stage has seen, and of trials during PPO.')
   app.run(main)

@@ -1,7 +1,7 @@
 """Diminishing returns: success against the amount of pretraining data, and against the budget of finetuning.
 
 Run: python -m experiments.data_amount.run --data=datasets/A --out=runs/amount [--shares=0.01,0.03,0.1,0.3,1]
-         [--steps=4000] [--looks=A,C-near] [--tasks=empty,obstacle] [--episodes=256] [--finetuned=RUN,RUN]
+         [--steps=3000] [--looks=A,C-near] [--tasks=empty,obstacle] [--episodes=256] [--finetuned=RUN,RUN]
 Pretrains on nested shares of the training clips for the same number of steps, judges every policy on the same test
 episodes, and draws both curves; that of the budget is of the validation trials of the runs in --finetuned. Run
 again, it goes on where it stopped. Ends with table.md, results.json and amount.png in --out. See README.md.
@@ -210,7 +210,7 @@ if __name__ == '__main__':
   flags.DEFINE_string('data', None, 'Folder of drives to pretrain on.', required=True)
   flags.DEFINE_string('out', None, 'Folder of runs, judgements and results.', required=True)
   flags.DEFINE_list('shares', ['0.01', '0.03', '0.1', '0.3', '1'], 'Of the training clips, nested.')
-  flags.DEFINE_integer('steps', 4000, 'Training steps of every run.')
+  flags.DEFINE_integer('steps', 3000, 'Training steps of every run.')
   flags.DEFINE_list('looks', ['A', 'C-near'], 'Of the test worlds.')
   flags.DEFINE_list('tasks', ['empty', 'obstacle'], f'Of {sorted(TASKS)}.')
   flags.DEFINE_integer('episodes', 256, 'Test episodes per look and task, the same for everybody.')
