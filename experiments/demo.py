@@ -88,5 +88,5 @@ if __name__ == '__main__':
   flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
   flags.DEFINE_integer('steps', 3000, 'Training steps on the drives.')
   flags.DEFINE_integer('rl_steps', 400_000, 'Policy steps of PPO.')
-  flags.DEFINE_integer('episodes', 128, 'Of the closed loop, in streets that no stage has seen, and of trials during PPO.')
+  flags.DEFINE_integer('episodes', 128, 'Of the closed loop and of trials, in streets that no stage has seen.')
   app.run(main)
