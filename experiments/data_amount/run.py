@@ -61,9 +61,9 @@ def train_command(data: Path, out: Path, share: float, steps: int) -> list[str]:
   ]
 
 
-def error_of(folder: Path) -> float:
-  """Least validation error [m] of a pretraining run, that of its best checkpoint."""
-  return min(row['val/ade_top'] for row in read_records(folder / METRICS) if 'val/ade_top' in row)
+def least_of(folder: Path, figure: str) -> float:
+  """Least value of a validation figure over a pretraining run; of val/ade_top [m] that of its best checkpoint."""
+  return min(row[figure] for row in read_records(folder / METRICS) if figure in row)
 
 
 def budget_of(runs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -105,7 +105,8 @@ def results_of(out: Path, data: Path, shares: Sequence[float], finetuned: Sequen
       'clips': len(used),
       'frames': sum(clip.num_frames for clip in used),
       'hours': sum(float(clip.stamps[-1] - clip.stamps[0]) for clip in used) / 3600,
-      'val_ade_m': error_of(out / name),
+      'val_ade_m': least_of(out / name, 'val/ade_top'),
+      'val_loss': least_of(out / name, 'val/loss'),
       'cells': judged,
     })  # fmt: skip
   straight = {
@@ -125,13 +126,14 @@ def table(results: dict[str, Any]) -> str:
   """Markdown of `results_of`."""
   cells = list(results['points'][0]['cells'])
   lines = [
-    '| share | clips | hours | ADE m, validation | '
+    '| share | clips | hours | loss, validation | ADE m, validation | '
     + ' | '.join(f'SR {c.replace("_", ", ")}' for c in cells)
     + ' |',
-    '|' + '---:|' * (4 + len(cells)),
+    '|' + '---:|' * (5 + len(cells)),
   ]
   for point in results['points']:
-    words = [f'{point["share"]:g}', f'{point["clips"]:,}', f'{point["hours"]:.1f}', f'{point["val_ade_m"]:.3f}']
+    words = [f'{point["share"]:g}', f'{point["clips"]:,}', f'{point["hours"]:.1f}']
+    words += [f'{point["val_loss"]:.2f}', f'{point["val_ade_m"]:.3f}']
     words += [interval_cell(point['cells'][cell]['success'], '.3f') for cell in cells]
     lines.append('| ' + ' | '.join(words) + ' |')
   if results['budget']:

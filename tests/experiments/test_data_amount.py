@@ -13,7 +13,9 @@ from experiments.rivals import compare
 
 def trained(folder, errors):
   folder.mkdir(parents=True)
-  rows = [{'step': 100 * i, 'val/ade_top': error} for i, error in enumerate(errors)] + [{'step': 1, 'loss': 2.0}]
+  rows = [{'step': 100 * i, 'val/ade_top': error, 'val/loss': 5 - error} for i, error in enumerate(errors)] + [
+    {'step': 1, 'loss': 2.0}
+  ]
   (folder / study.METRICS).write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
 
@@ -54,6 +56,7 @@ def test_points_are_what_the_runs_and_judgements_left(out, data, tmp_path):
   results = study.results_of(out, data, [0.25, 1.0], runs)
   small, whole = results['points']
   assert (small['val_ade_m'], whole['val_ade_m']) == (0.4, 0.3)
+  assert (small['val_loss'], whole['val_loss']) == (4.5, 4.5)  # before the error was least
   assert small['cells']['B_empty']['success']['value'] == 0.25
   assert whole['cells']['B_empty']['success']['value'] == 0.75
   assert whole['cells']['B_empty']['contacts']['value'] == pytest.approx(np.mean([2, 3, 2, 5]))
