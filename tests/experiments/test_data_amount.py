@@ -13,9 +13,8 @@ from experiments.rivals import compare
 
 def trained(folder, errors):
   folder.mkdir(parents=True)
-  rows = [{'step': 100 * i, 'val/ade_top': error, 'val/loss': 5 - error} for i, error in enumerate(errors)] + [
-    {'step': 1, 'loss': 2.0}
-  ]
+  rows = [{'step': 100 * i, 'val/ade_top': error, 'val/loss': 5 - error} for i, error in enumerate(errors)]
+  rows.append({'step': 1, 'loss': 2.0})
   (folder / study.METRICS).write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
 
