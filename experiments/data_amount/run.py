@@ -20,7 +20,7 @@ from absl import app, flags
 
 from configs.closedloop import TASKS
 from experiments.rivals import compare
-from experiments.rivals.run import judge_command, run
+from experiments.rivals.run import check_lists, judge_missing, run
 from s2e_jax.closedloop.intervals import mean_interval
 from s2e_jax.data.dataset import open_dataset, share_of
 from s2e_jax.reporting import interval_cell, write_whole
@@ -40,15 +40,10 @@ def check(shares: Sequence[float], looks: Sequence[str], tasks: Sequence[str], f
   """Raises ValueError, before anything runs, naming what is out of range, unknown, missing or given twice."""
   if wrong := [share for share in shares if not 0 < share <= 1]:
     raise ValueError(f'shares={wrong} must lie in (0, 1]: the parts of the training clips that are used')
-  for name, given, known in (('looks', looks, sorted(LOOKS)), ('tasks', tasks, sorted(TASKS))):
-    if unknown := [value for value in given if value not in known]:
-      raise ValueError(f'{name}={unknown} are unknown: choose from {known}')
-  lists: dict[str, Sequence[Any]] = {'shares': shares, 'looks': looks, 'tasks': tasks}
-  for name, values in lists.items():
-    if not values or len(set(values)) != len(values):
-      raise ValueError(f'{name}={list(values)} must name at least one, each once')
+  check_lists(shares=(shares, None), looks=(looks, LOOKS), tasks=(tasks, TASKS))
   if missing := [str(path) for path in finetuned if not (path / METRICS).is_file()]:
     raise ValueError(f'finetuned={missing} hold no {METRICS}: name folders of finetuning runs')
+  budget_of(finetuned)
 
 
 def train_command(data: Path, out: Path, share: float, steps: int) -> list[str]:
@@ -69,11 +64,13 @@ def least_of(folder: Path, figure: str) -> float:
 def budget_of(runs: Sequence[Path]) -> list[dict[str, Any]]:
   """Validation trials of finetuning runs: policy steps, success of each run, in the order of the steps.
 
-  Raises ValueError when the runs were not tried after the same iterations.
+  Raises ValueError for another kind of run, and when they were not tried after the same iterations.
   """
   found: dict[str, dict[int, float]] = {}
   for path in runs:
     config = json.loads((path / 'config.json').read_text())
+    if config['kind'] != 'finetune':
+      raise ValueError(f'finetuned={path} is a run of kind {config["kind"]!r}: name folders of finetuning runs')
     per_iteration = config['num_envs'] * config['ppo']['horizon']
     rows = [row for row in read_records(path / METRICS) if 'validation/success' in row]
     found[path.name] = {row['step'] * per_iteration: row['validation/success'] for row in rows}
@@ -87,9 +84,11 @@ def budget_of(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def results_of(out: Path, data: Path, shares: Sequence[float], finetuned: Sequence[Path]) -> dict[str, Any]:
-  """Everything that was measured: clips, hours, validation error and figures in every judged cell by share."""
+  """Everything that was measured: clips, validation figures, and success by share in cells that all drove in."""
   clips = {clip.clip_id: clip for clip in open_dataset(data).clips if clip.split == 'train'}
   cells = {path.name: compare.episodes_of(path) for path in sorted((out / compare.JUDGED).iterdir())}
+  # a call with fewer looks leaves cells in which not every share was judged
+  cells = {cell: found for cell, found in cells.items() if all(run_name(share) in found for share in shares)}
   points = []
   for share in shares:
     name, used = run_name(share), [clips[clip_id] for clip_id in share_of(clips, share)]
@@ -193,13 +192,8 @@ def main(argv: list[str]) -> None:
   out.mkdir(parents=True, exist_ok=True)
   for number, share in enumerate(shares):
     run(train_command(data, out, share, given.steps), f'[{number + 1}/{len(shares)}] pretrain on {share:g}')
-  for look in given.looks:
-    for task in given.tasks:
-      cell = out / compare.JUDGED / f'{look}_{task}'
-      missing = [out / run_name(share) for share in shares if run_name(share) not in compare.episodes_of(cell)]
-      if missing:
-        words = judge_command(missing, cell, look, task, given.episodes)
-        run(words, f'judge {len(missing)} in look {look}, task {task}')
+  runs = [out / run_name(share) for share in shares]
+  judge_missing(runs, out, given.looks, given.tasks, given.episodes)
   results = results_of(out, data, shares, finetuned)
   write_whole(out / 'results.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
   shown = table(results)

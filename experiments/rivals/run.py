@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,22 @@ def check(
   reference: str = '',
 ) -> None:
   """Raises ValueError, before anything runs, naming what is unknown, missing or given twice."""
-  for name, given, known in (
-    ('variants', variants, VARIANTS),
-    ('looks', looks, sorted(LOOKS)),
-    ('tasks', tasks, sorted(TASKS)),
-  ):
-    if unknown := [value for value in given if value not in known]:
-      raise ValueError(f'{name}={unknown} are unknown: choose from {list(known)}')
-  lists: dict[str, Sequence[Any]] = {'variants': variants, 'seeds': seeds, 'looks': looks, 'tasks': tasks}
-  for name, values in lists.items():
-    if not values or len(set(values)) != len(values):
-      raise ValueError(f'{name}={list(values)} must name at least one, each once')
+  check_lists(variants=(variants, VARIANTS), seeds=(seeds, None), looks=(looks, LOOKS), tasks=(tasks, TASKS))
   if not checkpoint.is_dir():
     raise ValueError(f'checkpoint={str(checkpoint)!r} is no folder: give the run of a pretrained policy')
   if compare.variant_of(checkpoint.name) in variants:
     raise ValueError(f'checkpoint={str(checkpoint)!r} is named like a run of this study: rename its folder')
   if reference and reference not in variants:
     raise ValueError(f'reference={reference!r} must be one of the variants {list(variants)}: add it to them')
+
+
+def check_lists(**lists: tuple[Sequence[Any], Collection[str] | None]) -> None:
+  """Raises ValueError for a list, (values, what to choose from), with an unknown value, one twice, or none."""
+  for name, (values, known) in lists.items():
+    if known is not None and (unknown := [value for value in values if value not in known]):
+      raise ValueError(f'{name}={unknown} are unknown: choose from {sorted(known)}')
+    if not values or len(set(values)) != len(values):
+      raise ValueError(f'{name}={list(values)} must name at least one, each once')
 
 
 def train_command(checkpoint: Path, out: Path, variant: str, seed: int, steps: int) -> list[str]:
@@ -94,6 +93,24 @@ def run(words: Sequence[str], title: str, print_only: bool = False) -> float:
   return time.monotonic() - begin
 
 
+def judge_missing(
+  checkpoints: Sequence[Path],
+  out: Path,
+  looks: Sequence[str],
+  tasks: Sequence[str],
+  episodes: int,
+  print_only: bool = False,
+) -> None:
+  """Judges each of the policies in every cell where it was not judged yet."""
+  for look in looks:
+    for task in tasks:
+      cell = out / compare.JUDGED / f'{look}_{task}'
+      judged = compare.episodes_of(cell)
+      if missing := [path for path in checkpoints if path.name not in judged]:
+        words = judge_command(missing, cell, look, task, episodes)
+        run(words, f'judge {len(missing)} in look {look}, task {task}', print_only)
+
+
 def main(argv: list[str]) -> None:
   """Trains what is not trained, judges what is not judged, compares all there is."""
   if len(argv) > 1:
@@ -115,13 +132,7 @@ def main(argv: list[str]) -> None:
         trained[name] = {'steps': given.steps, 'seconds': round(seconds)}
         write_whole(record, json.dumps(trained, indent=2) + '\n')
   everybody = [checkpoint, *(out / run_name(variant, seed) for variant, seed in wanted)]
-  for look in given.looks:
-    for task in given.tasks:
-      cell = out / compare.JUDGED / f'{look}_{task}'
-      missing = [path for path in everybody if path.name not in compare.episodes_of(cell)]
-      if missing:
-        words = judge_command(missing, cell, look, task, given.episodes)
-        run(words, f'judge {len(missing)} in look {look}, task {task}', given.print_only)
+  judge_missing(everybody, out, given.looks, given.tasks, given.episodes, given.print_only)
   if not given.print_only:
     suffix = f'_less_{given.reference}' if given.reference else ''
     print(compare.write(out, given.reference or checkpoint.name, suffix))

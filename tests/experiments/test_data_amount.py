@@ -21,7 +21,7 @@ def trained(folder, errors):
 def finetuned(folder, success, every=2):
   """A run of 8 environments for 4 steps per iteration, tried every second iteration."""
   folder.mkdir(parents=True)
-  (folder / 'config.json').write_text(json.dumps({'num_envs': 8, 'ppo': {'horizon': 4}}))
+  (folder / 'config.json').write_text(json.dumps({'kind': 'finetune', 'num_envs': 8, 'ppo': {'horizon': 4}}))
   rows = [{'step': every * i, 'validation/success': value} for i, value in enumerate(success)]
   (folder / study.METRICS).write_text(''.join(json.dumps(row) + '\n' for row in rows))
   return folder
@@ -78,6 +78,16 @@ def test_runs_that_were_tried_at_other_times_are_not_averaged(tmp_path):
   with pytest.raises(ValueError, match=r"\['a', 'b'\] were tried after .* must be the same"):
     study.budget_of(runs)
   assert study.budget_of([]) == []
+  (runs[0] / 'config.json').write_text('{"kind": "pretrain"}')
+  with pytest.raises(ValueError, match=r"is a run of kind 'pretrain': name folders of finetuning runs"):
+    study.check([0.1], ['B'], ['empty'], runs[:1])
+
+
+def test_a_cell_that_not_all_drove_in_is_left_out(out, data):
+  (out / compare.JUDGED / 'A_both' / '00').mkdir(parents=True)
+  row = {'policy': 'share_1', 'episode': 0, 'success': True, 'contacts': 0}
+  (out / compare.JUDGED / 'A_both' / '00' / 'episodes.jsonl').write_text(json.dumps(row) + '\n')
+  assert list(study.results_of(out, data, [0.25, 1.0], [])['points'][0]['cells']) == ['B_empty']
 
 
 @pytest.mark.parametrize(

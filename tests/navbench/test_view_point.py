@@ -64,6 +64,11 @@ def test_nothing_stands_before_what_is_looked_at(yaw):
 
 
 def test_inside_of_closed_walls_the_clearest_place_is_taken():
-  walls = [wall(START + 0.5 * np.array([np.cos(a), np.sin(a), 0]), a) for a in np.arange(8) * np.pi / 4]
-  eye, target = first_view(*(np.concatenate(parts) for parts in zip(*walls, strict=True)), START, 0.0)
-  assert np.isfinite(eye).all() and np.linalg.norm(eye - target) > 1
+  angles = np.arange(4) * np.pi / 2
+  walls = [wall(START + 0.5 * np.array([np.cos(a), np.sin(a), 0]), a) for a in angles]
+  centers, covariances, opacities = (np.concatenate(parts) for parts in zip(*walls, strict=True))
+  opacities[len(opacities) // 4 : len(opacities) // 2] = 0.2  # the wall to the left lets some light through
+  eye, target = first_view(centers, covariances, opacities, START, 0.0)
+  light = transmittance(centers, covariances, opacities, eye, target)
+  assert 0.01 < light < 0.6 and np.linalg.norm(eye - target) > 1
+  assert np.arctan2(*(eye - target)[1::-1]) == pytest.approx(np.pi / 2)
