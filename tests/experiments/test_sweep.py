@@ -12,6 +12,7 @@ SHIPPED = {
   'assignment': 'pretrain',
   'data_amount': 'pretrain',
   'learning_rate': 'pretrain',
+  'collisions': 'finetune',
   'entropy': 'finetune',
   'rewards': 'finetune',
 }
