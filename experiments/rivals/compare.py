@@ -157,7 +157,8 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
 def write(out: Path, reference: str, suffix: str = '') -> str:
   """Writes results.json, table.md and success.png of all that was judged below `out`; returns the table.
 
-  suffix: of the names of these files. Raises ValueError when nothing was judged.
+  suffix: of the names of the first two. The picture, which shows no differences, is only drawn where it is ''.
+  Raises ValueError when nothing was judged.
   """
   cells = {path.name: episodes_of(path) for path in sorted((out / JUDGED).glob('*')) if path.is_dir()}
   cells = {name: episodes for name, episodes in cells.items() if episodes}
@@ -171,5 +172,6 @@ def write(out: Path, reference: str, suffix: str = '') -> str:
   write_whole(out / f'results{suffix}.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
   shown = table(results, reference)
   write_whole(out / f'table{suffix}.md', shown)
-  plot(results, out / f'success{suffix}.png')
+  if not suffix:
+    plot(results, out / 'success.png')
   return shown

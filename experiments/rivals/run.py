@@ -5,7 +5,7 @@ Run: python -m experiments.rivals.run --checkpoint=runs/bc --out=runs/rivals [--
 Each stage is one of the public commands, printed as it is run. Run again, it goes on where it stopped, and with
 other variants, seeds, looks or tasks it adds them: a policy is judged once per look and task. Ends with table.md,
 results.json and success.png in --out; with --reference=ppo_full, say, differences are to that variant instead of
-the pretrained policy, and the names of the files end in _less_ppo_full. See README.md.
+the pretrained policy, in table_less_ppo_full.md and results_less_ppo_full.json. See README.md.
 """
 
 from __future__ import annotations

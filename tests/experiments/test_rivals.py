@@ -59,6 +59,7 @@ def test_differences_to_another_variant_have_files_of_their_own(study):
   )
   assert ahead == pytest.approx(-behind) and ahead > 0 and found[1]['reference'] == 'ram'
   assert 'SR less ram' in (study / 'table_less_ram.md').read_text()
+  assert [path.name for path in study.glob('success*')] == ['success.png']  # it shows no differences
 
 
 def test_policies_of_other_episodes_or_judged_twice_are_refused(study):
