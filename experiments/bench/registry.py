@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.bench import contact, encoders, env, loss, ppo, render, splats, splats_devices, training
+from experiments.bench import contact, encoders, env, judging, loss, ppo, render, splats, splats_devices, training
 from experiments.bench.timing import Row
 
 
@@ -31,5 +31,6 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     splats_devices.splat_batch,
     splats.splat_gradient,
     splats.splat_lod,
+    judging.splat_judging,
   )
   return {function.__name__: function for function in functions}

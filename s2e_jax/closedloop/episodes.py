@@ -84,21 +84,30 @@ class Legs:
 
 Begin = Callable[[jax.Array, jax.Array], Episode]
 Drive = Callable[..., Traces]
-# (scenery, episodes [B], options, senses of a policy) -> Pictures with these fields: what the robots' cameras see
-See = Callable[[Any, Episode, RenderOptions, tuple[str, ...]], Any]
+# (scenery, episodes [B], options, senses of a policy, wanted [B] bool or None=all) -> Pictures with these fields:
+# what the robots' cameras see. Those that are not wanted may be anything.
+See = Callable[..., Any]
 
 
-def see_records(scenery: Any, episodes: Episode, options: RenderOptions, senses: tuple[str, ...]) -> Pictures:
-  """Pictures of the scene records that the episodes carry; they need no scenery beside them."""
-  del scenery
+def see_records(
+  scenery: Any,
+  episodes: Episode,
+  options: RenderOptions,
+  senses: tuple[str, ...],
+  wanted: jax.Array | None = None,
+) -> Pictures:
+  """Pictures of the scene records that the episodes carry; they need no scenery beside them. All are drawn."""
+  del scenery, wanted
   return render(episodes.world.scene, views_of(episodes), options, want=senses)
 
 
-def pictures_for(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode) -> Pictures | None:
-  """What `policy` senses of episodes [B], and nothing else; None for the blind."""
+def pictures_for(
+  policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode, wanted: jax.Array | None = None
+) -> Pictures | None:
+  """What `policy` senses of episodes [B], and nothing else; None for the blind. wanted: [B] bool, None for all."""
   if policy.options is None:
     return None
-  pictures: Pictures = see(scenery, episodes, policy.options, policy.senses)
+  pictures: Pictures = see(scenery, episodes, policy.options, policy.senses, wanted)
   given = {name: getattr(pictures, name) for name in policy.senses}
   missing = [name for name, value in given.items() if value is None]
   if missing:
@@ -174,7 +183,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
 
   def one_step(params: Any, scenery: Any, legs: Legs | None, goal: jax.Array | None, carry: Any) -> Any:
     t, episodes, memory, is_over, has_arrived, leg, moments, steps = carry
-    pictures = pictures_for(policy, see, scenery, episodes)
+    pictures = pictures_for(policy, see, scenery, episodes, ~is_over)
     shown = episodes if policy.is_privileged else told(episodes, policy.goal, goal)
     command, memory = policy.act(params, memory, shown, pictures)
     # the state's other entries are outputs of a step only

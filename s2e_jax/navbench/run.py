@@ -62,12 +62,17 @@ def see_splats(budget: int = 0, chunk: int = 16) -> See:
   `compose`."""
 
   def see(
-    scenery: Scenery, episodes: Episode, options: RenderOptions, senses: tuple[str, ...] = ('rgb',)
+    scenery: Scenery,
+    episodes: Episode,
+    options: RenderOptions,
+    senses: tuple[str, ...] = ('rgb',),
+    wanted: jax.Array | None = None,
   ) -> Pictures:
     drawn = SplatOptions(options.height, options.width, budget=budget)
     views = views_of(episodes)
     seen_from = on_the_floor(scenery, views)
-    seen = compose(scenery.splats, episodes.world.scene, views, drawn, chunk, options.nearest, seen_from)
+    scenes = episodes.world.scene
+    seen = compose(scenery.splats, scenes, views, drawn, chunk, options.nearest, seen_from, wanted)
     return Pictures(**{name: getattr(seen, name) for name in senses})
 
   return see

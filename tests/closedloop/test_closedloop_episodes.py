@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s2e_jax.closedloop import pictures, report, run
-from s2e_jax.closedloop.episodes import make_begin, make_drive
+from s2e_jax.closedloop.episodes import make_begin, make_drive, see_records
 from s2e_jax.closedloop.metrics import CLASSES, episode_metrics
 from s2e_jax.closedloop.policies import Contender, Told, expert, goal_seeker, told
 from s2e_jax.closedloop.splits import episode_keys
@@ -99,6 +99,23 @@ def test_an_episode_that_is_over_stays_frozen(straight):
     assert not straight.command[b, n:].any() and straight.command[b, :n].any()
   walked = straight.people[:, 1:, 0] != straight.people[:, :-1, 0]
   assert walked.any()
+
+
+def test_pictures_of_those_who_are_done_are_not_wanted(street_env, all_in_one, params_of, straight):
+  asked = []
+
+  def see(scenery, episodes, options, senses, wanted):
+    jax.debug.callback(lambda mask: asked.append(np.array(mask)), wanted, ordered=True)
+    seen = see_records(scenery, episodes, options, senses)
+    return dataclasses.replace(seen, rgb=jnp.where(wanted[:, None, None, None], seen.rgb, 255))
+
+  begin, program = make_begin(street_env), make_drive(street_env, all_in_one, see)
+  keys = episode_keys('validation', NUM)
+  traces = jax.device_get(program(params_of(1.0), begin(keys, jnp.float32(FREE))))
+  jax.effects_barrier()
+  drives = np.arange(straight.num_steps.max())[:, None] < straight.num_steps
+  np.testing.assert_array_equal(asked, drives)
+  jax.tree.map(np.testing.assert_array_equal, traces, straight)
 
 
 def test_the_ring_of_tokens_is_the_stack_of_frames_encoded_anew(drive, camera):

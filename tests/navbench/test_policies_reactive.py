@@ -233,7 +233,7 @@ def test_senses_and_goals_are_checked():
   ):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(blind, **changes)
-  only_rgb = lambda scenery, episodes, options, senses: Pictures(rgb=jnp.zeros((1, 2, 2, 3), jnp.uint8))
+  only_rgb = lambda *given: Pictures(rgb=jnp.zeros((1, 2, 2, 3), jnp.uint8))
   with pytest.raises(ValueError, match=r"pictures have no \['depth'\]"):
     pictures_for(reactive(ROBOT), only_rgb, None, None)
   with pytest.raises(ValueError, match=r'low=1\.5 must be below high=1\.2'):

@@ -37,13 +37,18 @@ class SplatPictures:
 
 
 def draw_splats(
-  scene: SplatScene, cameras: Cameras, options: SplatOptions, limit: jax.Array | None = None
+  scene: SplatScene,
+  cameras: Cameras,
+  options: SplatOptions,
+  limit: jax.Array | None = None,
+  wanted: jax.Array | None = None,
 ) -> SplatPictures:
   """Pictures of one scene from B cameras; pure, static shapes.
 
   limit: [B, h, w] m, depth from which on the scene is hidden, by things that are drawn otherwise (inf: by
-  nothing). Exact, or with a budget within what its coarser levels can tell; nothing in view is left out. Raises
-  ValueError when the budget cannot hold the coarsest level.
+  nothing). wanted: [B] bool, None for all; where pictures are drawn one after the other, as on CPUs, the others
+  are empty and take no time, elsewhere all are drawn. Exact, or with a budget within what its coarser levels can
+  tell; nothing in view is left out. Raises ValueError when the budget cannot hold the coarsest level.
   """
   check_budget(scene, options)
   scene = jax.tree.map(jnp.asarray, scene)
@@ -56,7 +61,10 @@ def draw_splats(
       pictures = draw_splats(scene, camera, options, hidden_from)
       return jax.tree.map(lambda x: x[0], pictures)
 
-    return lax.map(alone, (cameras, limit))
+    if wanted is None:
+      return lax.map(alone, (cameras, limit))
+    nothing = lambda given: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(alone, given))
+    return lax.map(lambda given: lax.cond(given[0], alone, nothing, given[1]), (wanted, (cameras, limit)))
 
   def prepare(camera: Cameras) -> tuple[jax.Array, Lists]:
     units, is_drawn = choose_units(scene, camera, options)
