@@ -10,8 +10,9 @@ _MIDDLE = {'curriculum.start': 0.5, 'curriculum.target': 0.6}
 
 
 def sweep(add: Callable[..., None]) -> None:
-  """The defaults; episodes that go on; both from the middle of the curriculum, at one cost and at twice that; from
-  its end."""
+  """The defaults, and episodes that go on; from the middle of the curriculum, at twice the cost, going on too; and
+  this from the curriculum's end.
+  """
   costly = {'env.rewards.collision': -1.0}
   goes_on = {'env.end_on_collision': False}
   add(seed=0)

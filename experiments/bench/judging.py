@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from configs.navbench import get_config
 from experiments.bench.timing import Row, interleaved
 from s2e_jax.closedloop.episodes import make_drive
-from s2e_jax.navbench.command import find_scenes
+from s2e_jax.navbench.command import find_scenes, no_world
 from s2e_jax.navbench.policies.registry import make_contenders
 from s2e_jax.navbench.prepare import Settings
 from s2e_jax.navbench.run import see_splats
@@ -30,13 +30,9 @@ _SCENE, _TASK, _NUM = 'plaza', 'pedestrian', 8
 def splat_judging() -> Row:
   """Episodes of the finetuned policy that ships, whose pictures end with them, against drawing all to the last."""
   config = get_config(f'tasks={_TASK},episodes={_NUM}')
-
-  def no_world(key: jax.Array, level: jax.Array) -> Any:
-    raise RuntimeError('worlds come from the episode file')
-
   env = UrbanEnv(no_world, env_config(config.env))
   robot = env.config.robot
-  (contender,) = make_contenders((), [_SHIPPED], robot, shadow=False).contenders
+  (contender,) = make_contenders((), [_SHIPPED], robot, **config.picture.to_dict()).contenders
   settings = Settings(robot_radius=robot.radius, tasks=tuple(config.tasks), num=_NUM, seed=0)
   with tempfile.TemporaryDirectory() as folder:
     scenes, lights = find_scenes((), (_SCENE,), Path(folder), settings)

@@ -53,7 +53,7 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
   the robot or a number does not fit.
   """
   part = Part.parse(config.part)
-  env = UrbanEnv(_no_world, env_config(config.env))
+  env = UrbanEnv(no_world, env_config(config.env))
   robot = env.config.robot
   lineup = make_contenders(
     config.baselines,
@@ -110,7 +110,8 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
   )
 
 
-def _no_world(key: jax.Array, level: jax.Array) -> Any:
+def no_world(key: jax.Array, level: jax.Array) -> Any:
+  """The generator of an environment that is never asked for a world; RuntimeError where it is."""
   raise RuntimeError('worlds of the benchmark come from episode files, not from keys')
 
 
