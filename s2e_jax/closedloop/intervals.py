@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,19 +32,32 @@ def mean_interval(
 
 
 def ratio_interval(
-  above: np.ndarray, below: np.ndarray, scale: float = 1.0, num_resamples: int = 2000, seed: int = 0
+  above: np.ndarray,
+  below: np.ndarray,
+  scale: float = 1.0,
+  num_resamples: int = 2000,
+  seed: int = 0,
+  least: float = 0.0,
 ) -> Interval:
   """scale * sum(above) / sum(below) of columns [B] with its percentile bootstrap interval over episodes.
 
-  Undefined where `below` sums to zero; low and high are None where `above` is zero throughout.
+  Undefined where the mean of `below` is at most `least`; low and high are None where `above` is zero throughout.
   """
   above, below = np.asarray(above, float), np.asarray(below, float)
-  if not below.sum() > 0:
+  if not below.sum() > least * len(below):
     return interval(np.nan, np.nan, np.nan, len(above))
   if not above.any() or len(above) < 2:
     return interval(scale * above.sum() / below.sum(), np.nan, np.nan, len(above))
   ratio = lambda a, b: scale * a.sum(axis=-1) / np.maximum(b.sum(axis=-1), 1e-9)
   return _bootstrap((above, below), ratio, num_resamples, seed)
+
+
+def contacts_per_100m(figures: Mapping[str, np.ndarray], num_resamples: int = 2000) -> Interval:
+  """Contacts per 100 m driven, of the episodes' `contacts` [B] and `metres` [B].
+
+  Undefined below half a metre per episode: of a robot that stands, and is touched, it says nothing.
+  """
+  return ratio_interval(figures['contacts'], figures['metres'], 100.0, num_resamples, least=0.5)
 
 
 def paired_difference(ours: np.ndarray, others: np.ndarray, num_resamples: int = 2000, seed: int = 0) -> Interval:

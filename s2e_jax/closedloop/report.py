@@ -10,12 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from s2e_jax.closedloop.intervals import (
-  mcnemar,
-  mean_interval,
-  paired_difference,
-  ratio_interval,
-)
+from s2e_jax.closedloop.intervals import contacts_per_100m, mcnemar, mean_interval, paired_difference
 from s2e_jax.closedloop.metrics import CLASSES
 from s2e_jax.reporting import Interval, interval_cell, interval_table, write_whole
 
@@ -60,7 +55,7 @@ def summarise(figures: Mapping[str, Figures], num_resamples: int = 2000) -> dict
       for key, values in f.items()
       if key not in _NOT_AVERAGED
     }
-    metrics['contacts_per_100m'] = ratio_interval(f['contacts'], f['metres'], 100.0, num_resamples)
+    metrics['contacts_per_100m'] = contacts_per_100m(f, num_resamples)
     tally = np.bincount(f['failure'].astype(int), minlength=len(CLASSES))
     policies[name] = {
       'metrics': metrics,

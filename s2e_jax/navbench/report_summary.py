@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from s2e_jax.closedloop.intervals import mcnemar, mean_interval, paired_difference, ratio_interval
+from s2e_jax.closedloop.intervals import contacts_per_100m, mcnemar, mean_interval, paired_difference
 from s2e_jax.closedloop.metrics import CLASSES, GOAL_RADIUS, PERSONAL_SPACE, REFRACTORY
 from s2e_jax.closedloop.report import summarise
 from s2e_jax.navbench.episodes import TASKS, blocked_share
@@ -97,7 +97,7 @@ def metrics_of(figures: Figures, num_resamples: int, keys: Sequence[str] | None 
     for key in chosen
     if key != 'failure'
   }
-  found['contacts_per_100m'] = ratio_interval(figures['contacts'], figures['metres'], 100.0, num_resamples)
+  found['contacts_per_100m'] = contacts_per_100m(figures, num_resamples)
   return found
 
 

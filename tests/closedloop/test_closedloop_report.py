@@ -44,6 +44,13 @@ def test_a_ratio_is_of_sums():
   assert intervals.ratio_interval(np.zeros(3), np.zeros(3))['value'] is None
 
 
+def test_contacts_per_distance_say_nothing_of_a_robot_that_stands():
+  pushed = {'contacts': np.array([1.0, 0.0, 2.0]), 'metres': np.array([0.1, 0.0, 0.2])}
+  assert intervals.contacts_per_100m(pushed, 100)['value'] is None
+  driven = {'contacts': pushed['contacts'], 'metres': np.array([10.0, 20.0, 30.0])}
+  assert intervals.contacts_per_100m(driven, 100)['value'] == pytest.approx(5.0)
+
+
 def test_a_paired_difference_is_scipys_and_narrower_than_an_unpaired_one():
   hard = RNG.random(200) * 10  # how hard an episode is for everybody
   a, b = hard + RNG.normal(size=200), hard + 0.5 + RNG.normal(size=200)
