@@ -41,6 +41,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.env = common.env_block(args.robot)
   config.picture = common.picture_block()  # height and width are those of the checkpoint's policy
   config.curriculum = common.curriculum_block()
+  if args.variant == 'dagger':  # nothing is found by trial: worlds are as those of judging from the start
+    config.curriculum.start, config.curriculum.target = 1.0, 0.02
 
   config.controller = ConfigDict()  # F_d, from trajectory to command
   config.controller.lookahead = 2  # waypoint that the command leads through, 0.25 s each

@@ -1,8 +1,8 @@
 """Supervised rivals of PPO in its own loop: the policy learns the commands of a privileged expert.
 
 `sft`, `sft_full`: in the states of the expert's drives (supervised on demonstrations). `dagger`: in the policy's
-own (Ross et al., arXiv:1011.0686), without keeping those of earlier rollouts. Like PPO they see every policy step
-in `num_epochs` epochs, then never again, so that budgets compare.
+own, where it acts as it is judged (Ross et al., arXiv:1011.0686), without keeping those of earlier rollouts. Like
+PPO they see every policy step in `num_epochs` epochs, then never again, so that budgets compare.
 """
 
 from __future__ import annotations

@@ -70,9 +70,9 @@ class Rollout:
   """T steps of B environments, [T, B, ...]; a leading axis of samples once `ppo` has cut it into minibatches.
 
   context: [T, B, K+1, D] tokens, or None where frames [T + K - 1, B, h, w, 3] and begins [T + K - 1, B] are kept.
-  goal: [T, B, 2] m. privileged: [T, B, P] state vector as the environment gives it. command: [T, B, 2] as sampled,
-  or the expert's where it drives. log_prob, value (normalised), reward: [T, B]. terminated, truncated: [T, B]
-  bool. last_value: [B] normalised.
+  goal: [T, B, 2] m. privileged: [T, B, P] state vector as the environment gives it. command: [T, B, 2] as sampled;
+  beside an expert that of the best mode, or the expert's where it drives. log_prob, value (normalised), reward:
+  [T, B]. terminated, truncated: [T, B] bool. last_value: [B] normalised.
   label: [T, B, 2] m/s, rad/s, the command of the expert, or None without one.
   """
 
@@ -215,7 +215,8 @@ class Roller:
         sent = command_mixture.sample(act_key, mixture, groups.ranked_modes(mixture.logits, self.group))
         command = jnp.where(t == 0, sent, command)
       if label is not None:
-        command = jnp.where(guidance.is_driving[:, None], label, command)
+        # without exploration: the states to learn from are those of a policy that is judged
+        command = jnp.where(guidance.is_driving[:, None], label, command_mixture.mode_command(mixture))
       value = agent.value(params, context, goal, normalised(privileged, privileged_stats))
       env = self.batch._step(env, command)
       actor = dataclasses.replace(actor, key=jax.random.key_data(next_key))

@@ -103,9 +103,12 @@ def test_sft_full_moves_the_encoder_and_neither_critic_nor_exploration():
       np.testing.assert_array_equal(x, y)
 
 
-def test_dagger_drives_itself_and_drives_better():
+def test_dagger_drives_itself_as_it_is_judged_and_drives_better():
   before, after, rollouts, rewards, _ = trained('dagger', 0.0)
-  last = rollouts[-1]
+  agent, *_ = make_agent('dagger')
+  first, last = rollouts[0], rollouts[-1]
+  mixture = agent.steered(before.params, agent.trajectories(before.params, {}, first.context))
+  np.testing.assert_allclose(first.command, command_mixture.mode_command(mixture), atol=1e-5)  # nothing is drawn
   assert (last.command != last.label).all()
   np.testing.assert_array_equal(last.label, last.privileged[..., :2])  # what the toy wants in that state
   np.testing.assert_allclose(last.reward, 1 - np.abs(last.command - last.label).sum(-1), atol=1e-5)
