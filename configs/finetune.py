@@ -58,6 +58,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   # of sft, sft_full and dagger, which take horizon, num_epochs, num_minibatches and chunk from config.ppo
   config.imitation = ConfigDict()
   config.imitation.std = (0.1, 0.15)  # m/s and rad/s: of the expert's command around that of a mode, in the loss
+  # The loss is content where any mode has the expert's command; this weighs the error of the one that is judged.
+  config.imitation.judged_weight = 1.0 if args.variant == 'dagger' else 0.0
   config.imitation.expert_share = 0.0 if args.variant == 'dagger' else 1.0  # probability that it drives an episode
   config.imitation.careful = True  # the expert keeps clear as in demonstrations; False: it is as fast as it can be
 

@@ -32,12 +32,14 @@ VARIANTS = ('sft', 'sft_full', 'dagger')
 class ImitationOptions:
   """Numbers of config.imitation, and those of config.ppo that supervised variants share.
 
-  std: of the label around the command of a mode, m/s and rad/s. expert_share: probability that the expert drives
-  an episode. careful: the expert keeps as far from everything as in demonstrations. num_epochs, num_minibatches:
-  per rollout. chunk: samples whose gradient is taken at once, 0 = all of a minibatch.
+  std: of the label around the command of a mode, m/s and rad/s. judged_weight: of the error of the command by
+  which policies are judged, see `imitation_loss`. expert_share: probability that the expert drives an episode.
+  careful: the expert keeps as far from everything as in demonstrations. num_epochs, num_minibatches: per rollout.
+  chunk: samples whose gradient is taken at once, 0 = all of a minibatch.
   """
 
   std: tuple[float, float] = (0.1, 0.15)
+  judged_weight: float = 0.0
   expert_share: float = 1.0
   careful: bool = True
   num_epochs: int = 3
@@ -48,6 +50,8 @@ class ImitationOptions:
     """Raises ValueError when a number breaks its rule."""
     if len(self.std) != 2 or not all(0 < s < math.inf for s in self.std):
       raise ValueError(f'imitation.std={self.std!r} must be two numbers > 0 (m/s, rad/s)')
+    if not 0 <= self.judged_weight < math.inf:
+      raise ValueError(f'imitation.judged_weight={self.judged_weight!r} must be a number >= 0')
     if not 0 <= self.expert_share <= 1:
       raise ValueError(f'imitation.expert_share={self.expert_share!r} must be in 0..1')
 
@@ -90,17 +94,21 @@ def samples_of(rollout: Rollout) -> Labelled:
 
 
 def imitation_loss(
-  agent: Agent, std: tuple[float, float], params: Any, model_state: Any, samples: Any
+  agent: Agent, options: ImitationOptions, params: Any, model_state: Any, samples: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """(loss [], figures []) as means over all entries of `samples` (`Labelled`).
 
   The loss is the negative log-density of the label, marginal over modes, with a fixed deviation: the learned one
-  is of exploration. error_v (m/s), error_w (rad/s): of the command by which policies are judged.
+  is of exploration. Any mode that has the label contents it; so options.judged_weight times the distance of the
+  judged command in deviations (a Laplace density's) is added. error_v (m/s), error_w (rad/s): of the command by
+  which policies are judged.
   """
   mixture = agent.commands(params, model_state, contexts_of(agent, params, model_state, samples))
-  mixture = dataclasses.replace(mixture, log_std=jnp.log(jnp.asarray(std, jnp.float32)))
-  loss = -command_mixture.log_prob(mixture, samples.label).mean()
+  mixture = dataclasses.replace(mixture, log_std=jnp.log(jnp.asarray(options.std, jnp.float32)))
   error = jnp.abs(command_mixture.mode_command(mixture) - samples.label)
+  loss = -command_mixture.log_prob(mixture, samples.label).mean()
+  if options.judged_weight:
+    loss += options.judged_weight * (error / jnp.asarray(options.std)).sum(axis=-1).mean()
   return loss, {'loss': loss, 'error_v': error[..., 0].mean(), 'error_w': error[..., 1].mean()}
 
 
@@ -122,6 +130,6 @@ def update(
 
   def loss(params: Any, samples: Labelled, key: jax.Array) -> tuple[jax.Array, Any]:
     del key
-    return imitation_loss(agent, options.std, params, model_state, samples)
+    return imitation_loss(agent, options, params, model_state, samples)
 
   return epochs.run_epochs(loss, optimizer, labels, learner, samples_of(rollout), options, key)

@@ -271,6 +271,7 @@ BAD = {
   'exploration.temperature': (0.0, 'config.exploration.temperature=0.0 must be > 0'),
   'controller.rule': ('line', "config.controller.rule='line'"),
   'imitation.std': ((0.1, 0.0), 'imitation.std='),
+  'imitation.judged_weight': (-1.0, 'imitation.judged_weight=-1.0'),
   'imitation.expert_share': (1.5, 'imitation.expert_share=1.5'),
   'controller.lookahead': (0, 'config.controller.lookahead=0'),
 }
@@ -326,13 +327,14 @@ def test_unknown_variants_have_no_config():
 
 
 def test_supervised_variants_have_their_own_defaults_and_need_commands(toy, pretrained, tmp_path):
-  shares, starts = {}, {}
+  shares, starts, judged = {}, {}, {}
   for variant in ('sft', 'sft_full', 'dagger'):
     config = finetune_config.get_config(f'variant={variant},checkpoint=x')
     shares[variant], starts[variant] = config.imitation.expert_share, config.curriculum.start
+    judged[variant] = config.imitation.judged_weight
     assert config.optim.learning_rate == (1e-4 if variant == 'sft_full' else 3e-4)
   assert shares == {'sft': 1.0, 'sft_full': 1.0, 'dagger': 0.0}
-  assert starts == {'sft': 0.0, 'sft_full': 0.0, 'dagger': 1.0}
+  assert starts == judged == {'sft': 0.0, 'sft_full': 0.0, 'dagger': 1.0}
   with pytest.raises(ValueError, match=r'temperature=0.5 is for PPO, which draws modes; dagger needs 1'):
     finetune.run(config_of(pretrained, variant='dagger', **{'exploration.temperature': 0.5}), tmp_path / 'run')
   with pytest.raises(ValueError, match=r'config\.env\.action=.unit. must be command'):

@@ -1,5 +1,6 @@
 """Supervised variants on the toy world: they learn the expert's commands, in whose states, and what stays."""
 
+import dataclasses
 import functools
 
 import jax
@@ -158,7 +159,7 @@ def test_the_loss_is_the_log_density_of_the_label_and_chunks_change_nothing():
   _, _, rollouts, _, _ = trained('sft', 1.0)
   samples = imitation.samples_of(rollouts[3])
   assert samples.label.shape == (STEPS * ENVS, 2)
-  of = functools.partial(imitation.imitation_loss, agent, (0.1, 0.15))
+  of = functools.partial(imitation.imitation_loss, agent, OPTIONS)
   loss, figures = jax.jit(lambda params: of(params, {}, samples))(learner.params)
   mixture = jax.jit(lambda params: agent.commands(params, {}, samples.context))(learner.params)
   weights = np.asarray(jax.nn.softmax(mixture.logits), np.float64)
@@ -169,6 +170,9 @@ def test_the_loss_is_the_log_density_of_the_label_and_chunks_change_nothing():
   best = np.asarray(mixture.mean)[np.arange(STEPS * ENVS), weights.argmax(-1)]
   error = np.abs(best - samples.label).mean(0)
   assert [float(figures['error_v']), float(figures['error_w'])] == pytest.approx(list(error), rel=1e-4)
+  weighed = dataclasses.replace(OPTIONS, judged_weight=0.5)
+  more, _ = jax.jit(lambda params: imitation.imitation_loss(agent, weighed, params, {}, samples))(learner.params)
+  assert float(more - loss) == pytest.approx(0.5 * (error[0] / 0.1 + error[1] / 0.15), rel=1e-3)
 
   trainable, frozen = variants.split(learner.params, labels)
   merged = lambda trainable, samples, key: of(variants.merge(trainable, frozen), {}, samples)
@@ -198,6 +202,7 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted():
   ('field', 'value'),
   [
     ('std', (0.0, 0.1)), ('std', (0.1,)), ('std', (0.1, float('inf'))), ('std', (0.1, float('nan'))),
+    ('judged_weight', -1.0), ('judged_weight', float('inf')), ('judged_weight', float('nan')),
     ('expert_share', 1.1), ('expert_share', -0.1), ('expert_share', float('nan')),
   ],
 )  # fmt: skip
