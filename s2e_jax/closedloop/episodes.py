@@ -127,13 +127,31 @@ def on_leg(episodes: Episode, legs: Legs, leg: jax.Array) -> Episode:
   return dataclasses.replace(episodes, world=world, goal_in_robot=goal_in_robot, way=way)
 
 
-def goal_pictures(policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode) -> jax.Array | None:
-  """[B, h, w, 3] uint8, the view at the goals with all else as it is now; None for who is not told an image."""
+def goal_pictures(
+  policy: DrivingPolicy, see: See, scenery: Any, episodes: Episode, legs: Legs | None = None
+) -> jax.Array | None:
+  """[L, B, h, w, 3] uint8, views at the goals of every leg, one without legs, with all else as it is now; None for
+  who is not told an image.
+  """
   if policy.goal != 'image':
     return None
   with_eyes = dataclasses.replace(policy, senses=('rgb',))
-  pictures = pictures_for(with_eyes, see, scenery, at_goals(episodes))
-  return None if pictures is None else pictures.rgb
+
+  def view(at: Episode, starts: jax.Array) -> jax.Array:
+    pictures = pictures_for(with_eyes, see, scenery, at_goals(at, starts))
+    assert pictures is not None and pictures.rgb is not None
+    return pictures.rgb
+
+  start = episodes.base.position
+  if legs is None:
+    return view(episodes, start)[None]
+  starts = jnp.concatenate([start[None], jnp.swapaxes(legs.goal, 0, 1)[:-1]])
+
+  def of_leg(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+    number, starts = given
+    return view(on_leg(episodes, legs, jnp.full(start.shape[0], number)), starts)
+
+  return jax.lax.map(of_leg, (jnp.arange(starts.shape[0]), starts))
 
 
 @functools.lru_cache(maxsize=16)
@@ -181,10 +199,10 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
       'people': episodes.people.position,
     }
 
-  def one_step(params: Any, scenery: Any, legs: Legs | None, goal: jax.Array | None, carry: Any) -> Any:
+  def one_step(params: Any, scenery: Any, legs: Legs | None, goals: jax.Array | None, carry: Any) -> Any:
     t, episodes, memory, is_over, has_arrived, leg, moments, steps = carry
     pictures = pictures_for(policy, see, scenery, episodes, ~is_over)
-    shown = episodes if policy.is_privileged else told(episodes, policy.goal, goal)
+    shown = episodes if policy.is_privileged else told(episodes, policy.goal, shown_goal(goals, leg))
     command, memory = policy.act(params, memory, shown, pictures)
     # the state's other entries are outputs of a step only
     state = jax.vmap(lambda e, a: env.step(State(e, None, None, None, {}, {}), a))(episodes, command)
@@ -215,8 +233,8 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
   def drive(params: Any, episodes: Episode, scenery: Any = None, legs: Legs | None = None) -> Traces:
     num = episodes.step.shape[0]
     start, nothing, leg = episodes, jnp.zeros(num, bool), jnp.zeros(num, jnp.int32)
-    goal = goal_pictures(policy, see, scenery, episodes)
-    memory = policy.init(episodes if policy.is_privileged else told(episodes, policy.goal, goal))
+    goals = goal_pictures(policy, see, scenery, episodes, legs)
+    memory = policy.init(episodes if policy.is_privileged else told(episodes, policy.goal, shown_goal(goals, leg)))
     first = moment(episodes, legs, leg)
     moments = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_steps + 1, *x.shape)), first)
     steps = {name: jnp.zeros((num_steps, num), bool) for name in ('contact', 'by_robot')}
@@ -226,7 +244,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
     carry = _like(carry, carry)
     goes_on = lambda carry: (carry[0] < num_steps) & ~jnp.all(carry[3])
     end, episodes, _, _, has_arrived, leg, moments, steps = jax.lax.while_loop(
-      goes_on, lambda carry: _like(one_step(params, scenery, legs, goal, carry), carry), carry
+      goes_on, lambda carry: _like(one_step(params, scenery, legs, goals, carry), carry), carry
     )
     # moments after the loop's own end: rows it never came to
     is_later = jnp.arange(num_steps + 1) > end
@@ -247,6 +265,11 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
     )
 
   return jax.jit(drive if num_devices == 1 else over_devices(drive, num_devices))
+
+
+def shown_goal(goals: jax.Array | None, leg: jax.Array) -> jax.Array | None:
+  """Of goals [L, B, h, w, 3] those of leg number `leg` [B]; None where nothing is shown."""
+  return None if goals is None else goals[leg, jnp.arange(leg.shape[0])]
 
 
 def _beyond(legs: Legs, leg: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +22,13 @@ from s2e_jax.robots import RobotDescription
 from s2e_jax.sim.episode import Episode
 from s2e_jax.structs import DT
 from s2e_jax.worlds.expert import CAREFUL, ExpertConfig, expert_command, expert_init
+from s2e_jax.worlds.routes import reference_path
 
 # What `goal_seeker` takes as its parameters, by the name under which it is judged.
 SHARES = {'stand_still': 0.0, 'straight_to_goal': 1.0}
 SENSES = ('rgb', 'depth')
 GOALS = ('point', 'image', 'none')
+_WAY_POINTS, _WAY_SPACING = 128, 0.5  # of the way to a goal's picture, m: longer ones end before it
 _APPROACH = 1.0  # m before the goal, from where on the way's direction is the goal's
 
 
@@ -36,7 +39,8 @@ class Told:
   goal_in_robot: [B, 2] m, with the GPS-like error where the environment has one; 0 where the goal is no point.
   is_first: [B] bool, nothing has been driven yet.
   speed, yaw_rate: [B] m/s forward and rad/s, the robot's own odometry at this moment, without error.
-  goal_picture: [B, h, w, 3] uint8, what the robot will see at the goal, of those who are told an image; else None.
+  goal_picture: [B, h, w, 3] uint8, what the robot will see at the goal, the next one of a chain, of those who are
+    told an image; else None.
   """
 
   goal_in_robot: jax.Array
@@ -105,9 +109,12 @@ def told(episodes: Episode, goal: str = 'point', goal_picture: jax.Array | None 
   )
 
 
-def at_goals(episodes: Episode) -> Episode:
-  """Episodes [B] with the robots standing at their goals as the reference path leads there: for pictures."""
-  goal, path = episodes.world.goal_in_world, episodes.path
+def at_goals(episodes: Episode, starts: jax.Array) -> Episode:
+  """Episodes [B] with the robots at their goals, looking as the way from `starts` [B, 2] (m) leads there."""
+  world = episodes.world
+  goal = world.goal_in_world
+  way = functools.partial(reference_path, length=_WAY_POINTS, spacing=_WAY_SPACING)
+  path = jax.vmap(way)(world.to_goal, world.scene.ground, starts, goal)
   is_before = jnp.linalg.norm(goal[:, None] - path, axis=-1) > _APPROACH
   last = jnp.maximum(jnp.where(is_before, jnp.arange(path.shape[1]), -1).max(axis=1), 0)
   along = goal - jnp.take_along_axis(path, last[:, None, None], axis=1)[:, 0]

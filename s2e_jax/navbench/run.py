@@ -106,11 +106,6 @@ def judge_scenes(
   smaller robot, fewer episodes than asked for, or a part without a folder.
   """
   check_names([c.name for c in contenders])
-  shown_goals = [c.name for c in contenders if c.policy.goal == 'image']
-  if LONG in tasks and shown_goals:
-    raise ValueError(
-      f'{shown_goals} are told one image of one goal: leave out the task {LONG!r}, whose goals change'
-    )
   files = [(scene, scene.episodes(task)) for scene in scenes for task in tasks]
   check_files(env, [file for _, file in files], num_episodes, batch)
   if part.of > 1 and keep_in is None:

@@ -256,9 +256,6 @@ def test_what_does_not_fit_is_refused_before_anything_runs(env, scenes):
   wide = dataclasses.replace(scenes[0].episodes('both'), robot_radius=0.1)
   with pytest.raises(ValueError, match=r'planned for a robot of radius 0\.1'):
     check_files(env, [wide], 1, 1)
-  shown = Contender('shown', dataclasses.replace(looker(), goal='image'), None)
-  with pytest.raises(ValueError, match=r"\['shown'\] are told one image of one goal"):
-    judge_scenes(env, [shown], scenes, ('long',), num_episodes=1)
   with pytest.raises(ValueError, match='0 scenes'):
     make_sceneries([])
 

@@ -199,7 +199,7 @@ def test_those_who_are_told_no_point_learn_of_none(street):
   assert np.asarray(told(episodes).goal_in_robot)[:, 0].all()
   for goal in ('image', 'none'):
     assert not np.asarray(told(episodes, goal).goal_in_robot).any()
-  there = jax.jit(at_goals)(episodes)
+  there = jax.jit(at_goals)(episodes, episodes.base.position)
   np.testing.assert_allclose(there.base.position, episodes.world.goal_in_world)
   assert (np.abs(there.base.yaw) < 0.3).all()  # the way leads along x
 
