@@ -104,6 +104,11 @@ class RobotDescription:
     return math.hypot(self.footprint.length, self.footprint.width) / 2
 
   @property
+  def curvature(self) -> float:
+    """1/m of the tightest turn of an ackermann robot; 0 for robots that turn on the spot."""
+    return math.tan(self.max_steer) / self.wheelbase if self.drive == 'ackermann' else 0.0
+
+  @property
   def inertia(self) -> float:
     """kg m^2 about the vertical axis, of a solid box of this footprint."""
     return self.mass * (self.footprint.length**2 + self.footprint.width**2) / 12

@@ -203,7 +203,9 @@ def expert(robot: RobotDescription, careful: bool = False) -> DrivingPolicy:
   config = CAREFUL if careful else ExpertConfig()
 
   def init(shown: Episode) -> Any:
-    return jax.vmap(lambda world: expert_init(robot, config, world))(shown.world)
+    begin = lambda world: expert_init(robot, config, world)
+    # one after the other where turns are searched for, which has to be
+    return jax.lax.map(begin, shown.world) if robot.curvature else jax.vmap(begin)(shown.world)
 
   def act(params: Any, memory: Any, shown: Episode, pictures: Pictures | None) -> tuple[jax.Array, Any]:
     del params, pictures

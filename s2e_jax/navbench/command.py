@@ -14,6 +14,7 @@ from absl import logging
 
 from s2e_jax.chunks import rows_in_chunks
 from s2e_jax.closedloop.policies import Contender
+from s2e_jax.navbench.arcs import turns_of
 from s2e_jax.navbench.blocks_shipped import load_shipped, shipped_names
 from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import Lineup, make_contenders
@@ -25,6 +26,7 @@ from s2e_jax.navbench.scene_folder import PreparedScene, hash_of_source, load_sc
 from s2e_jax.navbench.scenery import Scenery
 from s2e_jax.navbench.worlds import ROOM, make_begin, plans_of
 from s2e_jax.render.render import RenderOptions
+from s2e_jax.reporting import write_whole
 from s2e_jax.scene import Light
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.settings import env_config
@@ -41,6 +43,7 @@ METHODS = {
   'decoder_ft': 'decoder by PPO',
   'ppo_full': 'everything by PPO',
 }
+_MADE_WITH = 'settings.txt'  # of the folder of a shipped scene: what it was prepared with
 _FILM = RenderOptions(120, 240, shadow=False)  # pictures of films, whatever size a policy looks at
 
 
@@ -69,7 +72,11 @@ def run_navbench(config: Any, checkpoints: Sequence[Path], out: Path) -> dict[st
     logging.warning(line)
   cards = {c.name: card_of(c, lineup) for c in lineup.contenders}
   settings = Settings(
-    robot_radius=robot.radius, tasks=tuple(config.tasks), num=config.num_episodes, seed=config.seed
+    robot_radius=robot.radius,
+    turns=turns_of(robot),
+    tasks=tuple(config.tasks),
+    num=config.num_episodes,
+    seed=config.seed,
   )
   scenes, lights = find_scenes(config.scenes, config.shipped, out / 'scenes', settings)
   batch = min(config.batch, config.num_episodes)
@@ -172,15 +179,21 @@ def find_scenes(
 
 
 def prepared_shipped(name: str, folder: Path, settings: Settings) -> tuple[PreparedScene, Light]:
-  """A shipped scene, prepared in `folder` unless it was with the same settings, and its light."""
+  """A shipped scene, prepared in `folder` unless it was with the same settings, and its light.
+
+  Its hash, and with it episode i of a task, does not depend on how many episodes or which tasks are asked for.
+  """
   shipped = load_shipped(name)
-  wanted = {'file': shipped.path.name, 'sha256': hash_of_source(shipped.path), 'settings': repr(settings)}
-  if (folder / 'scene.json').is_file():
+  wanted = {'file': shipped.path.name, 'sha256': hash_of_source(shipped.path)}
+  made_with = folder / _MADE_WITH
+  if (folder / 'scene.json').is_file() and made_with.is_file() and made_with.read_text() == repr(settings):
     scene = load_scene(folder)
     if scene.about.get('source') == wanted:
       return scene, shipped.light
-  settings = dataclasses.replace(settings, up='z', scale=1.0)
-  scene, _ = prepare_gaussians(shipped.gaussians, folder, name, wanted, settings, say=logging.info)
+  made_with.unlink(missing_ok=True)
+  own = dataclasses.replace(settings, up='z', scale=1.0)
+  scene, _ = prepare_gaussians(shipped.gaussians, folder, name, wanted, own, say=logging.info)
+  write_whole(made_with, repr(settings))  # last: what a killed call left behind is made anew
   return scene, shipped.light
 
 

@@ -17,7 +17,10 @@ FORMAT_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeFile:
-  """Episodes of one task. scene_name, scene_hash: of their scene. robot_radius: m they were drawn for."""
+  """Episodes of one task. scene_name, scene_hash: of their scene. robot_radius: m they were drawn for.
+
+  turn_radius: m of the tightest turn of that robot, 0 where it turns on the spot.
+  """
 
   task: str
   scene_name: str
@@ -26,6 +29,7 @@ class EpisodeFile:
   robot_radius: float
   episodes: tuple[PlannedEpisode, ...]
   sha256: str = ''
+  turn_radius: float = 0.0
 
 
 def hash_of(content: Any) -> str:
@@ -47,8 +51,9 @@ def write_episodes(
   scene_hash: str,
   seed: int,
   robot_radius: float,
+  turn_radius: float = 0.0,
 ) -> Path:
-  """Writes `episodes_<task>.json`; the same episodes give the same bytes."""
+  """Writes `episodes_<task>.json`; the same episodes give the same bytes. turn_radius: see `EpisodeFile`."""
   content: dict[str, Any] = {
     'format_version': FORMAT_VERSION,
     'task': task,
@@ -59,6 +64,8 @@ def write_episodes(
     'straight_blocked_share': round(blocked_share(episodes), 4),
     'episodes': [episode.to_dict() for episode in episodes],
   }
+  if turn_radius:
+    content['turn_radius'] = turn_radius
   content = json.loads(json.dumps(content))
   content['sha256'] = hash_of(content)
   return write_whole(episode_path(folder, task), _laid_out(content))
@@ -91,7 +98,7 @@ def read_episodes(path: Path, scene_hash: str | None = None) -> EpisodeFile:
   episodes = tuple(PlannedEpisode.from_dict(fields) for fields in content['episodes'])
   return EpisodeFile(
     content['task'], content['scene_name'], content['scene_hash'], content['seed'], content['robot_radius'],
-    episodes, found,
+    episodes, found, content.get('turn_radius', 0.0),
   )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from s2e_jax.navbench.maps import Maps
+from s2e_jax.navbench.arcs import Turns, is_drivable
+from s2e_jax.navbench.maps import Maps, distance_for_contact
 from s2e_jax.navbench.placed_things import PlacedThing, distance_with, drivable_around, place_things
 from s2e_jax.navbench.routes import (
   RouteGraph,
@@ -29,6 +30,7 @@ _ROOM = 0.15  # m beyond the robot's radius that starts and goals have, where th
 _MAX_DETOUR = 1.6  # times the way without things
 _AROUND = 6.0  # m beside the way within which ways past things are looked for
 _TRIES = 60
+_MOST_TURNING = 2.0, 10.0  # times the way, and m beyond that, that turns may take
 _AREA_PER_PERSON = 12.0  # m^2 of drivable ground, at least: in a narrow flat two people are a crowd
 
 Point = tuple[float, float]
@@ -98,10 +100,12 @@ def sample_episodes(
   scene_hash: str = '',
   sampling: Sampling = Sampling(),
   graph: RouteGraph | None = None,
+  turns: Turns | None = None,
 ) -> list[PlannedEpisode]:
-  """`num` episodes of a task; episode i depends on (scene_hash, task, seed, i) and the map only.
+  """`num` episodes of a task; episode i depends on (scene_hash, task, seed, i), the map and the robot only.
 
-  graph: `graph_of(maps)`, where it is there already.
+  graph: `graph_of(maps)`, where it is there already. turns: of a robot that has to drive to turn; where its arcs
+  lead from the start to no goal, another episode is drawn.
 
   Raises ValueError for an unknown task, and where the scene has no way of the length that is asked for.
   """
@@ -111,13 +115,15 @@ def sample_episodes(
     raise ValueError(f'num={num} episodes must be at least 1')
   graph = graph_of(maps) if graph is None else graph
   span = leg_span(graph, sampling)
+  contact = None if turns is None else distance_for_contact(maps)
   roomy = np.flatnonzero(maps.distance[tuple(graph.cells.T)] > maps.robot_radius + _ROOM)
   starts = roomy if len(roomy) > 50 else np.arange(graph.num)
   episodes = []
   for i in range(num):
     rng = _generator(scene_hash, task, seed, i)
     drawn = (_draw(maps, graph, starts, span, task, sampling, rng) for _ in range(_TRIES))
-    episode = next((e for e in drawn if e is not None), None)
+    fits = lambda e: turns is None or contact is None or _has_arcs(maps, contact, e, turns)
+    episode = next((e for e in drawn if e is not None and fits(e)), None)
     if episode is None:
       raise ValueError(
         f'task {task!r}: no start and goal {span[0]:.1f} to {span[1]:.1f} m apart found in {_TRIES} tries on '
@@ -154,6 +160,14 @@ def leg_span(graph: RouteGraph, sampling: Sampling = Sampling()) -> tuple[float,
       'fit: pass a smaller min_length, a smaller robot radius, or a scene with more connected ground'
     )
   return low, high
+
+
+def _has_arcs(maps: Maps, contact: np.ndarray, episode: PlannedEpisode, turns: Turns) -> bool:
+  """Whether a robot that has to drive to turn gets to all goals; contact: [nx, ny] of `distance_for_contact`."""
+  for thing in episode.things:
+    contact = np.minimum(contact, thing.distance(maps.grid.centres()))
+  limit = _MOST_TURNING[0] * episode.way_length + _MOST_TURNING[1]
+  return is_drivable(maps.grid, contact, episode.start, episode.start_yaw, episode.goals, turns, limit)
 
 
 def _generator(scene_hash: str, task: str, seed: int, index: int) -> np.random.Generator:

@@ -123,6 +123,18 @@ def build_maps_with_mesh(
   return maps, ground, brought
 
 
+def distance_for_contact(maps: Maps) -> np.ndarray:
+  """[nx, ny] float32 m to the nearest obstacle or unseen ground, negative inside.
+
+  Nobody leaves what was scanned: where the ground was not seen, nothing is known to stand on.
+  """
+  is_unseen = np.pad(~maps.is_seen, 1, constant_values=True)
+  edge = signed_distance(is_unseen, maps.grid.cell)[1:-1, 1:-1]
+  # under things the ground is never seen: there their own outlines count
+  edge = np.where(maps.occupied | (maps.distance < 0), np.inf, edge)
+  return np.minimum(maps.distance, edge).astype(np.float32)
+
+
 def drivable_region(
   ground: GroundField,
   occupied: np.ndarray,

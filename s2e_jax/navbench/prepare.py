@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from s2e_jax.gaussians import Gaussians
+from s2e_jax.navbench.arcs import Turns, turns_of
 from s2e_jax.navbench.episode_files import write_episodes
 from s2e_jax.navbench.episodes import (
   TASKS,
@@ -54,7 +55,8 @@ _MIN_OPACITY = 0.5 / 255  # less is nothing once it is stored in 8 bits
 class Settings:
   """What is made of a scene. up, scale: as in `detect_frame`. cell: m of the maps. robot_radius: m.
 
-  tasks: of `episodes.TASKS`. num, seed: episodes per task and what they are drawn from.
+  turns: of a robot that has to drive to turn. tasks: of `episodes.TASKS`. num, seed: episodes per task and what
+  they are drawn from.
   """
 
   up: str | None = None
@@ -63,6 +65,7 @@ class Settings:
   band: Band = Band()
   max_slope: float = MAX_SLOPE
   robot_radius: float = ROBOTS['delivery'].radius
+  turns: Turns | None = None
   tasks: tuple[str, ...] = TASKS
   num: int = 25
   seed: int = 0
@@ -198,7 +201,9 @@ def _draw_episodes(
 ) -> dict[str, list[PlannedEpisode]]:
   episodes = {}
   for task in settings.tasks:
-    drawn = sample_episodes(scene.maps, task, settings.num, settings.seed, scene.hash, settings.sampling, graph)
+    drawn = sample_episodes(
+      scene.maps, task, settings.num, settings.seed, scene.hash, settings.sampling, graph, settings.turns
+    )
     write_episodes(
       scene.folder,
       task,
@@ -207,6 +212,7 @@ def _draw_episodes(
       scene_hash=scene.hash,
       seed=settings.seed,
       robot_radius=scene.maps.robot_radius,
+      turn_radius=0.0 if settings.turns is None else settings.turns.radius,
     )
     lengths = [episode.geodesic_length for episode in drawn]
     clock.done(
@@ -270,7 +276,7 @@ def define_flags() -> None:
   flags.DEFINE_float('band_low', 0.1, 'm above the ground: what ends lower is driven over.')
   flags.DEFINE_float('band_high', 1.2, 'm above the ground: what begins higher is driven under.')
   flags.DEFINE_float('max_slope', MAX_SLOPE, 'Rise over run that the robot drives up.')
-  flags.DEFINE_enum('robot', 'delivery', sorted(ROBOTS), 'Whose radius ways are planned for.')
+  flags.DEFINE_enum('robot', 'delivery', sorted(ROBOTS), 'Whose radius and turns ways are planned for.')
   flags.DEFINE_float('robot_radius', None, 'm; instead of the radius of --robot.')
   flags.DEFINE_list('tasks', list(TASKS), 'Tasks to draw episodes of.')
   flags.DEFINE_integer('episodes', 25, 'Episodes per task.')
@@ -293,6 +299,7 @@ def main(argv: Sequence[str]) -> None:
       band=Band(low=given.band_low, high=given.band_high),
       max_slope=given.max_slope,
       robot_radius=robot_description(given.robot).radius if given.robot_radius is None else given.robot_radius,
+      turns=turns_of(robot_description(given.robot)),
       tasks=tuple(given.tasks),
       num=given.episodes,
       seed=given.seed,

@@ -20,6 +20,7 @@ from s2e_jax.closedloop.policies import Contender
 from s2e_jax.closedloop.progress import Progress
 from s2e_jax.closedloop.run import Judged, check_names, counted, joined
 from s2e_jax.closedloop.spread import filled, on_devices
+from s2e_jax.navbench.arcs import turns_of
 from s2e_jax.navbench.episode_files import EpisodeFile
 from s2e_jax.navbench.pieces import WHOLE, Part, Pieces, about_judging
 from s2e_jax.navbench.scene_folder import PreparedScene
@@ -218,4 +219,10 @@ def check_files(env: UrbanEnv, files: Sequence[EpisodeFile], num_episodes: int, 
       raise ValueError(
         f'{where}: episodes were planned for a robot of radius {file.robot_radius:g} m, this one has '
         f'{env.config.robot.radius:g} m; prepare the scene with --robot_radius={env.config.robot.radius:g}'
+      )
+    turns = turns_of(env.config.robot)
+    if turns is not None and turns.radius > file.turn_radius + 1e-6:
+      raise ValueError(
+        f'{where}: episodes were planned for a robot that turns on {file.turn_radius:.3g} m, this one needs '
+        f'{turns.radius:.3g} m; prepare the scene with --robot={env.config.robot.name}'
       )

@@ -11,8 +11,7 @@ from flax import struct
 
 from s2e_jax.gaussians import SH_C0, Array, Gaussians
 from s2e_jax.navbench.grid import filled_from_nearest
-from s2e_jax.navbench.maps import Maps
-from s2e_jax.navbench.occupancy import signed_distance
+from s2e_jax.navbench.maps import Maps, distance_for_contact
 from s2e_jax.navbench.scene_folder import PreparedScene
 from s2e_jax.render.splats.hierarchy import SplatScene, make_splat_scene, padded_scene
 from s2e_jax.scene import Light, Walls
@@ -37,18 +36,6 @@ class Scenery:
   floor: Array
   free_points: Array
   light: Light
-
-
-def distance_for_contact(maps: Maps) -> np.ndarray:
-  """[nx, ny] float32 m to the nearest obstacle or unseen ground, negative inside.
-
-  Nobody leaves what was scanned: where the ground was not seen, nothing is known to stand on.
-  """
-  is_unseen = np.pad(~maps.is_seen, 1, constant_values=True)
-  edge = signed_distance(is_unseen, maps.grid.cell)[1:-1, 1:-1]
-  # under things the ground is never seen: there their own outlines count
-  edge = np.where(maps.occupied | (maps.distance < 0), np.inf, edge)
-  return np.minimum(maps.distance, edge).astype(np.float32)
 
 
 def free_points(maps: Maps, num: int = NUM_FREE_POINTS, seed: int = 0) -> np.ndarray:

@@ -181,7 +181,7 @@ def sway_of(robot: RobotDescription, gait: jax.Array, speed: jax.Array, yaw_rate
 
 def wanted_steer(robot: RobotDescription, command: jax.Array) -> jax.Array:
   """Angle (rad) of the front wheels for a command (v, w) [2, ...]: the curvature it asks for, or the sharpest."""
-  curve = math.tan(robot.max_steer) / robot.wheelbase
+  curve = robot.curvature
   asked = jnp.where(command[0] < 0, -command[1], command[1]) / jnp.maximum(jnp.abs(command[0]), 1e-3)
   return arctan(robot.wheelbase * jnp.clip(asked, -curve, curve))
 

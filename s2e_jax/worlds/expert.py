@@ -17,13 +17,16 @@ from flax import struct
 
 from s2e_jax.robots import RobotDescription
 from s2e_jax.worlds.expert_rollout import STEP, Costs, rollout_costs
-from s2e_jax.worlds.expert_surroundings import Field, field_of, surroundings_of
+from s2e_jax.worlds.expert_surroundings import Field, field_of, static_clearance, surroundings_of
 from s2e_jax.worlds.people_state import People, place_people
 from s2e_jax.worlds.routes import UNREACHABLE, free_space, geodesic, geodesic_at
+from s2e_jax.worlds.turning import Turning, turning_ways
 from s2e_jax.worlds.world import World
 
 _PATIENCE = 4.0  # s of waiting after which nearness to people counts 1/e
 _IDLE = 0.1  # m/s: slower is waiting
+_LOCK = 0.9  # of the tightest turn that ways are planned with: lag and slip take the rest
+_TURNING_ROOM = 0.06  # m that these ways keep beyond the margin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,8 @@ def expert_init(robot: RobotDescription, config: ExpertConfig, world: World) -> 
   """State of the expert at the start of an episode in `world`.
 
   Its way keeps clear of things and of people who stand. Where that leaves no way to the goal it ignores the
-  people, then takes the way that the world itself has.
+  people, then takes the way that the world itself has. Between walls, a robot that has to drive to turn also knows
+  how far every pose is from the goal; batches of those are not to be vmapped, see `turning.turning_ways`.
   """
   ground, people = world.scene.ground, world.people
   start, goal = world.start_in_world[None], world.goal_in_world
@@ -112,7 +116,22 @@ def expert_init(robot: RobotDescription, config: ExpertConfig, world: World) -> 
   is_blocked = geodesic_at(to_goal, ground, start)[0] >= UNREACHABLE
   to_goal, free = jnp.where(is_blocked, around_things, to_goal), jnp.where(is_blocked, free_of_things, free)
   is_blocked = geodesic_at(to_goal, ground, start)[0] >= UNREACHABLE
-  return ExpertState(field_of(jnp.where(is_blocked, world.to_goal, to_goal), free, ground), jnp.zeros(()))
+  field = field_of(jnp.where(is_blocked, world.to_goal, to_goal), free, ground)
+  return ExpertState(dataclasses.replace(field, turning=_turning(robot, config, world)), jnp.zeros(()))
+
+
+def _turning(robot: RobotDescription, config: ExpertConfig, world: World) -> Turning | None:
+  """Ways from poses between walls for a robot that has to drive to turn, past things but not past people."""
+  walls = world.scene.walls
+  if walls is None or not robot.curvature:
+    return None
+  near = surroundings_of(world.scene, world.people, world.goal_in_world, walls.origin, robot.height)
+  rows, columns = (walls.cell * jnp.arange(num) for num in walls.distance.shape)
+  clearance = static_clearance(near, *jnp.broadcast_arrays(rows[:, None], columns[None, :]))
+  radius = robot.footprint.width / 2
+  reach = max(robot.footprint.length / 2 - radius, 0.0)
+  curvature, room = _LOCK * robot.curvature, radius + config.margin + _TURNING_ROOM
+  return turning_ways(clearance, walls.origin, walls.cell, world.goal_in_world, curvature, room, reach)
 
 
 def _fan(robot: RobotDescription) -> np.ndarray:

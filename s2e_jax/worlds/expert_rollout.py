@@ -24,6 +24,7 @@ from s2e_jax.worlds.expert_surroundings import (
   static_clearance,
 )
 from s2e_jax.worlds.routes import geodesic_at
+from s2e_jax.worlds.turning import turning_at
 
 STEP = 0.25  # s
 NUM_STEPS, NUM_STEPS_ACKERMANN = 10, 14  # who cannot turn on the spot has to see farther
@@ -36,6 +37,8 @@ _TOO_FAST = 4.0  # a second at 1 m/s too much beside a person
 _REVERSE = 0.5  # a metre backwards
 _ROUGH = 0.3  # a metre of way in a cell that costs 1 more than clear pavement
 _TRAPPED = 4.0  # ending where an Ackermann robot cannot turn to where the way leads
+_LOST = 40.0  # ending where no turns within the map lead to the goal
+_STANDS, _STAND = 0.1, 5.0  # m: not having left the spot; what that costs who knows its turns
 _FORGET_PEOPLE = 1.5  # s after which a predicted collision with a person counts 1/e
 
 
@@ -57,8 +60,7 @@ class Costs:
   @property
   def curvature(self) -> float:
     """1/m of the tightest turn; 0 for robots that turn on the spot."""
-    robot = self.robot
-    return math.tan(robot.max_steer) / robot.wheelbase if robot.drive == 'ackermann' else 0.0
+    return self.robot.curvature
 
   @property
   def num_steps(self) -> int:
@@ -198,6 +200,16 @@ def _way_on(costs: Costs, near: Surroundings, field: Field, motion: Motion, pos:
   return way + turn * jnp.minimum(way / tightest, 1.0)
 
 
+def _way_by_turns(field: Field, near: Surroundings, motion: Motion, pos: jax.Array) -> jax.Array:
+  """Way [C] (m) to the goal from where rollouts are now by the turns that are known (`turning.turning_ways`)."""
+  assert field.turning is not None
+  x, y = pos[0] + motion.x, pos[1] + motion.y
+  known, share = turning_at(field.turning, x, y, motion.heading)
+  around = geodesic_at(field.to_goal, near.ground, jnp.stack([x, y], axis=-1))
+  stands = motion.x * motion.x + motion.y * motion.y < _STANDS**2
+  return share * known + (1 - share) * (around + _LOST) + jnp.where(stands, _STAND, 0.0)
+
+
 def rollout_costs(
   costs: Costs,
   near: Surroundings,
@@ -213,13 +225,17 @@ def rollout_costs(
   nerve: [] 1, less to come closer to people. pos, yaw, velocity: of the robot, see `expert.expert_command`.
   """
 
-  def advance(carry: tuple[Motion, Bill], i: jax.Array) -> tuple[tuple[Motion, Bill], None]:
-    motion, bill = carry
+  def advance(carry: tuple[Motion, Bill, jax.Array], i: jax.Array) -> tuple[tuple[Motion, Bill, jax.Array], None]:
+    motion, bill, least = carry
     is_first = i < FIRST_STEPS
     target_v = jnp.where(is_first, commands[0], commands[2])
     target_w = jnp.where(is_first, commands[1], commands[3])
     motion = moved(costs, motion, target_v, target_w)
-    return (motion, _billed(costs, near, field, nerve, bill, motion, i)), None
+    if field.turning is not None:
+      # the end of a rollout may leave the ways that are known: another command will be sent before
+      way = _way_by_turns(field, near, motion, pos)
+      least = jnp.minimum(least, jnp.where(i < FIRST_STEPS - 1, jnp.inf, way))
+    return (motion, _billed(costs, near, field, nerve, bill, motion, i), least), None
 
   zero = jnp.zeros(commands.shape[1])
   motion = Motion(
@@ -233,9 +249,10 @@ def rollout_costs(
     way=zero,
   )
   bill = Bill(total=zero, touch=zero, push=zero, arrived=zero > 0, arrival=zero)
-  (motion, bill), _ = jax.lax.scan(advance, (motion, bill), jnp.arange(costs.num_steps))
+  (motion, bill, least), _ = jax.lax.scan(advance, (motion, bill, zero + jnp.inf), jnp.arange(costs.num_steps))
   # arriving early is worth the way that could have been driven meanwhile
   gained = STEP * (bill.arrival - costs.num_steps) * costs.robot.max_speed
-  rest = jnp.where(bill.arrived, gained, _way_on(costs, near, field, motion, pos))
+  way_on = _way_on(costs, near, field, motion, pos) if field.turning is None else least
+  rest = jnp.where(bill.arrived, gained, way_on)
   change = jnp.abs(commands[0] - velocity[0]) + jnp.abs(commands[1] - velocity[1])
   return bill.total + rest + costs.calm * change

@@ -12,6 +12,7 @@ from s2e_jax.scene import Ground, Scene, Walls, to_street
 from s2e_jax.worlds.distance import FAR, Outlines, outlines
 from s2e_jax.worlds.people_state import People
 from s2e_jax.worlds.routes import UNREACHABLE, cell_centres, cell_sizes
+from s2e_jax.worlds.turning import Turning
 from s2e_jax.worlds.walls import seen_from, walls_at
 
 CLOSED = 20.0  # cost of a metre of way in cells where the robot does not fit
@@ -46,13 +47,15 @@ class Field:
   """Where to go from every cell of the grid of `routes`, all [I, J].
 
   to_goal: m of least costly way to the goal (`routes.geodesic`). cost: of a metre of way. down_x, down_y: unit
-  vector in the world along the way to the goal, 0 where there is none.
+  vector in the world along the way to the goal, 0 where there is none. turning: ways between walls of a robot
+  that has to drive to turn, from poses instead of places.
   """
 
   to_goal: jax.Array
   cost: jax.Array
   down_x: jax.Array
   down_y: jax.Array
+  turning: Turning | None = None
 
 
 def field_of(to_goal: jax.Array, free: jax.Array, ground: Ground) -> Field:

@@ -13,11 +13,12 @@ from s2e_jax.closedloop.policies import Contender, DrivingPolicy
 from s2e_jax.closedloop.spread import mesh_of
 from s2e_jax.navbench import run
 from s2e_jax.navbench.command import find_scenes, run_navbench
+from s2e_jax.navbench.maps import distance_for_contact
 from s2e_jax.navbench.pieces import Part
 from s2e_jax.navbench.policies.registry import by_name
 from s2e_jax.navbench.prepare import Settings, prepare_gaussians
 from s2e_jax.navbench.run import check_files, judge_scenes, on_the_floor
-from s2e_jax.navbench.scenery import distance_for_contact, light_of, make_sceneries
+from s2e_jax.navbench.scenery import light_of, make_sceneries
 from s2e_jax.navbench.worlds import ROOM, episode_seed, make_begin, plans_of
 from s2e_jax.render.render import RenderOptions
 from s2e_jax.render.view import View

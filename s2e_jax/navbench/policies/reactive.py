@@ -188,7 +188,7 @@ def _command(
   turn = jnp.clip(config.gain * direction, -limits.max_yaw_rate, limits.max_yaw_rate)
   if robot.drive == 'ackermann':
     speed = jnp.maximum(speed, jnp.where(ahead > config.creep, min(config.creep, limits.max_speed), 0.0))
-    most = speed * (math.tan(robot.max_steer) / robot.wheelbase)
+    most = speed * robot.curvature
     turn = jnp.clip(turn, -most, most)
   return jnp.stack([speed, turn], axis=-1)
 
