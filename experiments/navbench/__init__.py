@@ -1,0 +1,1 @@
+"""Judging in the scenes that ship; see README.md."""
