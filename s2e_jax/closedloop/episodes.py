@@ -220,7 +220,7 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
       goes_on = reached & (leg < legs.num - 1)
       after = _chosen(goes_on, on_leg(after, legs, jnp.minimum(leg + 1, legs.num - 1)), after)
       if policy.is_privileged:  # what it remembers is of the goal before
-        anew = lambda: _chosen(goes_on, policy.init(after), memory)
+        anew = lambda: _begun_anew(policy, goes_on, after, memory)
         memory = jax.lax.cond(jnp.any(goes_on), anew, lambda: memory)
     has_arrived = has_arrived | (reached & ~goes_on)
     episodes = _chosen(is_over, episodes, after)
@@ -270,6 +270,18 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
 def shown_goal(goals: jax.Array | None, leg: jax.Array) -> jax.Array | None:
   """Of goals [L, B, h, w, 3] those of leg number `leg` [B]; None where nothing is shown."""
   return None if goals is None else goals[leg, jnp.arange(leg.shape[0])]
+
+
+def _begun_anew(policy: DrivingPolicy, goes_on: jax.Array, episodes: Episode, memory: Any) -> Any:
+  """Memory [B] with that of `goes_on` [B] begun again, one after the other: in any one step they are few."""
+
+  def one(inputs: tuple[jax.Array, Episode, Any]) -> Any:
+    goes_on, episode, memory = inputs
+    alone = jax.tree.map(lambda x: x[None], episode)
+    begin = lambda: jax.tree.map(lambda x: x[0], policy.init(alone))
+    return jax.lax.cond(goes_on, begin, lambda: memory)
+
+  return jax.lax.map(one, (goes_on, episodes, memory))
 
 
 def _beyond(legs: Legs, leg: jax.Array) -> jax.Array:
