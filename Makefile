@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --out=$(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal --durations=20 -m "not slow"
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal

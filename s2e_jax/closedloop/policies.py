@@ -204,8 +204,9 @@ def expert(robot: RobotDescription, careful: bool = False) -> DrivingPolicy:
 
   def init(shown: Episode) -> Any:
     begin = lambda world: expert_init(robot, config, world)
-    # one after the other where turns are searched for, which has to be
-    return jax.lax.map(begin, shown.world) if robot.curvature else jax.vmap(begin)(shown.world)
+    searches_turns = robot.curvature > 0 and shown.world.scene.walls is not None
+    # that search must not be vmapped, see `turning.turning_ways`
+    return jax.lax.map(begin, shown.world) if searches_turns else jax.vmap(begin)(shown.world)
 
   def act(params: Any, memory: Any, shown: Episode, pictures: Pictures | None) -> tuple[jax.Array, Any]:
     del params, pictures
