@@ -145,8 +145,14 @@ def test_the_expert_turns_where_there_is_room_before_it_goes_where_there_is_none
   driven_m = np.linalg.norm(np.diff(trail[:, 1], axis=0), axis=-1).sum()
   assert 0 < arrived * STEP < 20 and driven_m > 9  # 4.3 m behind it: it drove a circle first
   assert gap.min() > 0
-  state = expert_init(COCO, ExpertConfig(), world)
-  assert state.field.turning.way.shape == (HEADINGS, *walls.distance.shape)
-  open_world = dataclasses.replace(world, scene=dataclasses.replace(world.scene, walls=None))
-  assert expert_init(COCO, ExpertConfig(), open_world).field.turning is None
-  assert expert_init(ROBOTS['delivery'], ExpertConfig(), world).field.turning is None
+
+
+def test_only_a_car_between_walls_searches_its_turns():
+  begin = lambda robot: jax.eval_shape(lambda world: expert_init(robot, ExpertConfig(), world), world)
+  walls = Walls(jnp.full((60, 50), 2.0), jnp.zeros(2), jnp.float32(CELL))
+  ends = jnp.array([2.0, 2.0]), 0.0, jnp.array([4.0, 3.0])
+  world = jax.eval_shape(lambda: walled_world(jax.random.key(0), walls, *ends, slots=rooms.SLOTS))
+  assert begin(COCO).field.turning.way.shape == (HEADINGS, 60, 50)
+  assert begin(ROBOTS['delivery']).field.turning is None
+  world = dataclasses.replace(world, scene=dataclasses.replace(world.scene, walls=None))
+  assert begin(COCO).field.turning is None
