@@ -104,6 +104,11 @@ class RobotDescription:
     return math.hypot(self.footprint.length, self.footprint.width) / 2
 
   @property
+  def reach(self) -> float:
+    """m from the origin to the middles of the discs of the footprint's width in its front and its rear."""
+    return max(self.footprint.length / 2 - self.footprint.width / 2, 0.0)
+
+  @property
   def curvature(self) -> float:
     """1/m of the tightest turn of an ackermann robot; 0 for robots that turn on the spot."""
     return math.tan(self.max_steer) / self.wheelbase if self.drive == 'ackermann' else 0.0

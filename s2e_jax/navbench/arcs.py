@@ -40,8 +40,7 @@ def turns_of(robot: RobotDescription) -> Turns | None:
   """Of a robot that has to drive to turn; None for one that turns on the spot."""
   if not robot.curvature:
     return None
-  length, width = robot.footprint.length, robot.footprint.width
-  return Turns(1 / robot.curvature, width / 2, max(length - width, 0.0) / 2)
+  return Turns(1 / robot.curvature, robot.footprint.width / 2, robot.reach)
 
 
 def is_drivable(

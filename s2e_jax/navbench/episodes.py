@@ -164,8 +164,7 @@ def leg_span(graph: RouteGraph, sampling: Sampling = Sampling()) -> tuple[float,
 
 def _has_arcs(maps: Maps, contact: np.ndarray, episode: PlannedEpisode, turns: Turns) -> bool:
   """Whether a robot that has to drive to turn gets to all goals; contact: [nx, ny] of `distance_for_contact`."""
-  for thing in episode.things:
-    contact = np.minimum(contact, thing.distance(maps.grid.centres()))
+  contact = np.minimum(contact, distance_with(maps, episode.things))
   limit = _MOST_TURNING[0] * episode.way_length + _MOST_TURNING[1]
   return is_drivable(maps.grid, contact, episode.start, episode.start_yaw, episode.goals, turns, limit)
 

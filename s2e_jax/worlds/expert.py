@@ -128,10 +128,9 @@ def _turning(robot: RobotDescription, config: ExpertConfig, world: World) -> Tur
   near = surroundings_of(world.scene, world.people, world.goal_in_world, walls.origin, robot.height)
   rows, columns = (walls.cell * jnp.arange(num) for num in walls.distance.shape)
   clearance = static_clearance(near, *jnp.broadcast_arrays(rows[:, None], columns[None, :]))
-  radius = robot.footprint.width / 2
-  reach = max(robot.footprint.length / 2 - radius, 0.0)
-  curvature, room = _LOCK * robot.curvature, radius + config.margin + _TURNING_ROOM
-  return turning_ways(clearance, walls.origin, walls.cell, world.goal_in_world, curvature, room, reach)
+  curvature = _LOCK * robot.curvature
+  room = robot.footprint.width / 2 + config.margin + _TURNING_ROOM
+  return turning_ways(clearance, walls.origin, walls.cell, world.goal_in_world, curvature, room, robot.reach)
 
 
 def _fan(robot: RobotDescription) -> np.ndarray:

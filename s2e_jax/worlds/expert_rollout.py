@@ -75,7 +75,7 @@ class Costs:
   @property
   def reach(self) -> float:
     """m from the robot's origin to the middle of either disc."""
-    return max(self.robot.footprint.length / 2 - self.radius, 0.0)
+    return self.robot.reach
 
 
 @struct.dataclass
