@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from experiments.bench.timing import Row, interleaved
 from s2e_jax.policy.config import policy_config
-from s2e_jax.policy.encoders.tiny import TinyEncoder, space_to_depth
+from s2e_jax.policy.encoders.tiny import TinyEncoder, images_at_once, space_to_depth
 from s2e_jax.policy.policy import Policy, build_encoder, example_observation
 
 
@@ -52,7 +52,7 @@ class ConvTinyEncoder(nn.Module):
 def encoder_gradient_in_loop() -> Row:
   """s2e_tiny's encoder's gradient over 2 chunks of 74 frames in a loop, as in the epochs of `ppo_full`."""
   chunks = _random_images((2, 74, 64, 128, 3))
-  ours, convs = TinyEncoder(jnp.float32), ConvTinyEncoder()
+  ours, convs = TinyEncoder(jnp.float32, chunk=images_at_once()), ConvTinyEncoder()
   variables = ours.init(jax.random.key(1), chunks[0])
 
   def summed(encoder: nn.Module) -> Callable[[], Any]:
@@ -73,6 +73,23 @@ def encoder_gradient_in_loop() -> Row:
     work=2 * 74,
     unit='frames/s (64x128, gradient)',
     baseline_name='lax convolutions in the same loop',
+  )
+
+
+def encoder_gradient_in_chunks() -> Row:
+  """s2e_tiny's encoder's gradient over the 192 frames of a pretraining batch, as it is taken and all at once."""
+  images = _random_images((192, 64, 128, 3))
+  parts, whole = TinyEncoder(jnp.float32, chunk=images_at_once()), TinyEncoder(jnp.float32)
+  variables = whole.init(jax.random.key(1), images[:1])
+  summed = lambda encoder: jax.jit(jax.grad(lambda variables: jnp.sum(encoder.apply(variables, images) ** 2)))
+  ours, theirs = summed(parts), summed(whole)
+  return interleaved(
+    'encoder_gradient_in_chunks',
+    lambda: ours(variables),
+    lambda: theirs(variables),
+    work=len(images),
+    unit='frames/s (64x128, gradient)',
+    baseline_name='all frames at once',
   )
 
 

@@ -14,6 +14,7 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     encoders.encoder_vs_grouped_conv,
     encoders.tiny_encoder_frames_per_s,
     encoders.encoder_gradient_in_loop,
+    encoders.encoder_gradient_in_chunks,
     training.loader_images_per_s,
     training.train_step_images_per_s,
     loss.loss_vs_distrax,

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from s2e_jax.policy.attention import ACTIVATIONS
+from s2e_jax.policy.dense import Dense
 
 Anchors = tuple[tuple[float, float], ...]
 
@@ -69,5 +70,5 @@ class AnchorEncoder(nn.Module):
   def __call__(self, anchors: jax.Array) -> jax.Array:
     """Features [M, D] of anchors [M, 2]."""
     x = anchors / self.horizon
-    x = ACTIVATIONS[self.activation](nn.Dense(self.width, dtype=self.dtype, name='hidden')(x))
-    return nn.Dense(self.width, dtype=self.dtype, name='out')(x)
+    x = ACTIVATIONS[self.activation](Dense(self.width, dtype=self.dtype, name='hidden')(x))
+    return Dense(self.width, dtype=self.dtype, name='out')(x)

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from s2e_jax.policy.dense import Dense, dot_rows
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu': functools.partial(nn.gelu, approximate=True),
   'relu': nn.relu,
@@ -54,7 +56,7 @@ def apply_in_turn(x: jax.Array, *maps: AffineMap) -> jax.Array:
     maps = ((whole, shift),)
   x = x.astype(maps[0][0].dtype)
   for kernel, bias in maps:
-    x = x @ kernel + bias
+    x = dot_rows(x, kernel) + bias
   return x
 
 
@@ -83,8 +85,8 @@ class Attention(nn.Module):
       return y.reshape(*y.shape[:-1], self.num_heads, width // self.num_heads)
 
     query = apply_in_turn(queries, *before, Affine(width, self.dtype, name='query')(width))
-    key = nn.Dense(width, use_bias=False, dtype=self.dtype, name='key')(tokens)
-    value = nn.Dense(width, dtype=self.dtype, name='value')(tokens)
+    key = Dense(width, use_bias=False, dtype=self.dtype, name='key')(tokens)
+    value = Dense(width, dtype=self.dtype, name='value')(tokens)
     y = attend(heads(query), heads(key), heads(value))
     return apply_in_turn(y.reshape(*y.shape[:-2], width), Affine(width, self.dtype, name='out')(width), *after)
 
@@ -100,8 +102,8 @@ class FeedForward(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[*B, N, D] -> [*B, N, D]."""
     y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, name='norm')(x)
-    y = ACTIVATIONS[self.activation](nn.Dense(self.mlp_dim, dtype=self.dtype, name='hidden')(y))
-    return nn.Dense(x.shape[-1], dtype=self.dtype, name='out')(y)
+    y = ACTIVATIONS[self.activation](Dense(self.mlp_dim, dtype=self.dtype, name='hidden')(y))
+    return Dense(x.shape[-1], dtype=self.dtype, name='out')(y)
 
 
 class SelfAttention(nn.Module):

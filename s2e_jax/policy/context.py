@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax.policy.attention import ACTIVATIONS, LAYER_NORM_EPSILON, FeedForward, SelfAttention
+from s2e_jax.policy.dense import Dense
 
 GOAL_DISTANCE_MIN, GOAL_DISTANCE_MAX = 0.1, 200.0  # metres, as in the released model's input
 
@@ -38,8 +39,8 @@ class GoalEncoder(nn.Module):
     """goal_in_robot [*B, 2] metres, has_goal [*B] bool -> [*B, D]."""
     has_goal = has_goal[..., None]
     features = goal_features(jnp.where(has_goal, goal_in_robot.astype(jnp.float32), 0.0))
-    x = ACTIVATIONS[self.activation](nn.Dense(self.width, dtype=self.dtype, name='hidden')(features))
-    x = nn.Dense(self.width, dtype=self.dtype, name='out')(x)
+    x = ACTIVATIONS[self.activation](Dense(self.width, dtype=self.dtype, name='hidden')(features))
+    x = Dense(self.width, dtype=self.dtype, name='out')(x)
     null = self.param('null', nn.initializers.normal(0.02), (self.width,))
     return jnp.where(has_goal, x, null.astype(x.dtype))
 

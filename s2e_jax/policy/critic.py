@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from s2e_jax.policy.attention import ACTIVATIONS, LAYER_NORM_EPSILON
 from s2e_jax.policy.context import goal_features
+from s2e_jax.policy.dense import Dense
 
 
 class Critic(nn.Module):
@@ -41,6 +42,6 @@ class Critic(nn.Module):
     goal = jnp.where(is_told, goal, 0.0)  # which no goal's cosine and sine are
     x = jnp.concatenate([pooled, goal, privileged.astype(jnp.float32)], axis=-1)
     for i, width in enumerate(self.hidden):
-      x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, name=f'hidden_{i}')(x))
+      x = ACTIVATIONS[self.activation](Dense(width, dtype=self.dtype, name=f'hidden_{i}')(x))
     small = nn.initializers.variance_scaling(1e-4, 'fan_in', 'truncated_normal')
-    return nn.Dense(1, dtype=jnp.float32, kernel_init=small, name='out')(x)[..., 0]
+    return Dense(1, dtype=jnp.float32, kernel_init=small, name='out')(x)[..., 0]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from s2e_jax.policy.attention import ACTIVATIONS
+from s2e_jax.policy.dense import Dense
 from s2e_jax.structs import MIN_STEP_LENGTH, TrajectoryMixture
 
 LOG_STD_MIN, LOG_STD_MAX = -3.0, 2.0  # in log normalised units
@@ -27,8 +28,8 @@ class Head(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """See the class. The output layer starts small, so that modes start at their anchors with equal scores."""
-    x = ACTIVATIONS[self.activation](nn.Dense(x.shape[-1], dtype=self.dtype, name='hidden')(x))
-    return nn.Dense(
+    x = ACTIVATIONS[self.activation](Dense(x.shape[-1], dtype=self.dtype, name='hidden')(x))
+    return Dense(
       self.num_outputs,
       dtype=jnp.float32,
       kernel_init=nn.initializers.variance_scaling(1e-4, 'fan_in', 'truncated_normal'),

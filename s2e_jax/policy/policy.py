@@ -12,9 +12,10 @@ from s2e_jax.policy.anchors import AnchorEncoder
 from s2e_jax.policy.config import PolicyConfig, resolve_depthwise, resolve_dtype
 from s2e_jax.policy.context import ContextEncoder, GoalEncoder
 from s2e_jax.policy.decoder import Decoder
+from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.efficientnet import EfficientNetB0
 from s2e_jax.policy.encoders.pooling import FrameProjection
-from s2e_jax.policy.encoders.tiny import TinyEncoder
+from s2e_jax.policy.encoders.tiny import TinyEncoder, images_at_once
 from s2e_jax.policy.encoders.vit import VisionTransformer
 from s2e_jax.policy.heads import Heads
 from s2e_jax.structs import NUM_CLEARANCES, Observation, TrajectoryMixture
@@ -25,7 +26,7 @@ def build_encoder(config: PolicyConfig, axis_name: str | None = None) -> nn.Modu
   """The image encoder of `config`, unbound: uint8 images [B, h, w, 3] -> feature map [B, h', w', C]."""
   dtype = resolve_dtype(config.compute_dtype)
   if config.encoder == 'tiny':
-    return TinyEncoder(dtype=dtype)
+    return TinyEncoder(dtype=dtype, chunk=images_at_once())
   if config.encoder == 'vit_s16':
     return VisionTransformer(dtype=dtype, image_mean=config.image_mean, image_std=config.image_std)
   return EfficientNetB0(
@@ -72,7 +73,7 @@ class Policy(nn.Module):
     )
     self.heads = Heads(c.horizon, c.activation, dtype)
     if c.clearance_head:
-      self.clearance = nn.Dense(NUM_CLEARANCES, dtype=jnp.float32)
+      self.clearance = Dense(NUM_CLEARANCES, dtype=jnp.float32)
 
   def encode_frames(self, frames: jax.Array, train: bool = False) -> jax.Array:
     """One token per frame: [*B, h, w, 3] uint8 (or the same range in float) -> [*B, D]."""

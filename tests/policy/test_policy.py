@@ -120,18 +120,21 @@ def test_segments_encode_every_frame_once(tiny):
   frames, goal = jnp.zeros((2, 10, 32, 48, 3), jnp.uint8), jnp.zeros((2, 8, 2))
   jaxpr = jax.make_jaxpr(lambda v: policy.apply(v, frames, goal, goal[..., 0] > 0, method='segments'))(variables)
   batches = [
-    e.invars[0].aval.shape[0] for e in _equations(jaxpr.jaxpr) if e.primitive.name == 'conv_general_dilated'
+    rounds * equation.invars[0].aval.shape[0]
+    for equation, rounds in _equations(jaxpr.jaxpr)
+    if equation.primitive.name == 'conv_general_dilated'
   ]
   assert batches and set(batches) == {2 * 10}
 
 
-def _equations(jaxpr):
+def _equations(jaxpr, rounds=1):
+  """Every equation, and how often it is computed."""
   for equation in jaxpr.eqns:
-    yield equation
+    yield equation, rounds
     for value in equation.params.values():
       inner = getattr(value, 'jaxpr', value)
       if hasattr(inner, 'eqns'):
-        yield from _equations(inner)
+        yield from _equations(inner, rounds * equation.params.get('length', 1))
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.depthwise import depthwise, pad_amounts
 
 STEM_DIM, HEAD_DIM = 32, 1280
@@ -151,6 +152,6 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, h, w, C] -> [B, h, w, C]."""
     gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2)).astype(self.dtype)
-    gate = nn.silu(nn.Dense(self.hidden, dtype=self.dtype, name='reduce')(gate))
-    gate = nn.sigmoid(nn.Dense(x.shape[-1], dtype=self.dtype, name='expand')(gate))
+    gate = nn.silu(Dense(self.hidden, dtype=self.dtype, name='reduce')(gate))
+    gate = nn.sigmoid(Dense(x.shape[-1], dtype=self.dtype, name='expand')(gate))
     return x * gate[:, None, None, :]

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from s2e_jax.policy.dense import Dense
+
 POOLINGS = ('mean', 'flatten', 'attention')
 
 
@@ -38,9 +40,9 @@ class FrameProjection(nn.Module):
       cells = cells + place.astype(cells.dtype)
       place_score = self.param('place_score', nn.initializers.normal(1.0), (h * w, self.num_heads))
       # No bias on the scores: softmax over cells ignores it.
-      score = nn.Dense(self.num_heads, use_bias=False, dtype=self.dtype, name='score')(cells)
+      score = Dense(self.num_heads, use_bias=False, dtype=self.dtype, name='score')(cells)
       weight = jax.nn.softmax(score.astype(jnp.float32) + place_score, axis=1).astype(self.dtype)
-      value = nn.Dense(self.width, dtype=self.dtype, name='value')(cells)
+      value = Dense(self.width, dtype=self.dtype, name='value')(cells)
       value = value.reshape(b, h * w, self.num_heads, self.width // self.num_heads)
       x = jnp.einsum('bnh,bnhd->bhd', weight, value).reshape(b, self.width)
-    return nn.Dense(self.width, dtype=self.dtype, name='out')(x)
+    return Dense(self.width, dtype=self.dtype, name='out')(x)

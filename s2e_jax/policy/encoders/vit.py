@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from s2e_jax.policy.attention import attend
+from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.efficientnet import normalise_images
 from s2e_jax.policy.encoders.tiny import space_to_depth
 
@@ -92,7 +93,7 @@ class VisionTransformer(nn.Module):
     """See the class; `train` changes nothing here."""
     b, h, w = images.shape[0], images.shape[1] // self.patch, images.shape[2] // self.patch
     x = normalise_images(images, self.image_mean, self.image_std, self.dtype)
-    x = nn.Dense(self.width, dtype=self.dtype, name='patches')(space_to_depth(x, self.patch))
+    x = Dense(self.width, dtype=self.dtype, name='patches')(space_to_depth(x, self.patch))
     x = x.reshape(b, h * w, self.width)
 
     init = nn.initializers.normal(0.02)
