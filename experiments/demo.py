@@ -1,6 +1,6 @@
 """The whole method on the embedded default: drives -> pretraining -> PPO through RAM -> judging in closed loop.
 
-Run: python -m experiments.demo [--out=runs/demo] [--clips=N] [--steps=N] [--rl_steps=N] [--episodes=N]
+Run: python -m experiments.demo [--out=runs/demo] [--clips=N] [--steps=N] [--rl_steps=N] [--envs=N] [--episodes=N]
 (`make demo` installs first). Each stage is one of the public commands, printed as it is run, so that it can be
 repeated by hand. Run again, the demo keeps its data and its finished training. The streets are procedural: the
 demo shows that the machinery works and what this little of it gives, not how good S2E is. Beside this run stand
@@ -26,7 +26,7 @@ def shipped() -> dict[str, Path]:
 
 
 def stages(
-  out: Path, clips: int, looks: str, steps: int, rl_steps: int, episodes: int
+  out: Path, clips: int, looks: str, steps: int, rl_steps: int, envs: int, episodes: int
 ) -> list[tuple[str, list[str]]]:
   """(title, command) of every stage that is still to do, in order."""
   data, bc, full = out / 'data', out / 'bc', out / 'full'
@@ -38,7 +38,7 @@ def stages(
   pretrain = [f'--config=configs/pretrain.py:data={data},steps={steps}', f'--workdir={bc}']
   look = ['--config=configs/openloop.py', f'--checkpoint={bc}', f'--out={out / "openloop"}']
   finetune = [
-    f'--config=configs/finetune.py:checkpoint={bc},steps={rl_steps}',
+    f'--config=configs/finetune.py:checkpoint={bc},steps={rl_steps},envs={envs}',
     f'--config.trials.episodes={episodes}',
     # Judging is at the full level: so short a training cannot climb there from empty streets.
     '--config.curriculum.start=0.5',
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
   out = Path(given.out)
   out.mkdir(parents=True, exist_ok=True)
   begin = time.monotonic()
-  plan = stages(out, given.clips, given.looks, given.steps, given.rl_steps, given.episodes)
+  plan = stages(out, given.clips, given.looks, given.steps, given.rl_steps, given.envs, given.episodes)
   for i, (title, command) in enumerate(plan):
     shown = ' '.join(shlex.quote(word) for word in ['python', *command[1:]])
     minutes = (time.monotonic() - begin) / 60
@@ -88,5 +88,6 @@ if __name__ == '__main__':
   flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
   flags.DEFINE_integer('steps', 3000, 'Training steps on the drives.')
   flags.DEFINE_integer('rl_steps', 400_000, 'Policy steps of PPO.')
+  flags.DEFINE_integer('envs', 256, 'Environments that PPO drives at once.')
   flags.DEFINE_integer('episodes', 128, 'Of the closed loop and of trials, in streets that no stage has seen.')
   app.run(main)

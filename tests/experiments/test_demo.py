@@ -14,7 +14,7 @@ from experiments import demo
 def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path, quick_environment):
   out = tmp_path / 'demo'
   # Look B has one camera; of three drives in look A the one that is held out may be seen from elsewhere.
-  small = ['--clips=3', '--looks=B', '--steps=4', '--rl_steps=1', '--episodes=2']
+  small = ['--clips=3', '--looks=B', '--steps=4', '--rl_steps=1', '--envs=16', '--episodes=2']
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.demo', f'--out={out}', *small],
     cwd=repo, env=quick_environment, capture_output=True, text=True, timeout=1200,
@@ -33,8 +33,8 @@ def test_the_demo_ends_with_tables_curves_and_films(repo, tmp_path, quick_enviro
 
 
 def test_data_that_are_there_are_kept(tmp_path):
-  fresh = demo.stages(tmp_path, 3, 'B', 4, 1, 2)
+  fresh = demo.stages(tmp_path, 3, 'B', 4, 1, 16, 2)
   (tmp_path / 'data').mkdir()
   (tmp_path / 'data' / 'dataset_info.json').write_text('{}')
-  again = demo.stages(tmp_path, 3, 'B', 4, 1, 2)
+  again = demo.stages(tmp_path, 3, 'B', 4, 1, 16, 2)
   assert again == fresh[1:] and 's2e_jax.demos' in fresh[0][1]
