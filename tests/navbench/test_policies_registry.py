@@ -115,6 +115,15 @@ def test_equal_and_missing_files_are_refused(bc, tmp_path):
     make_contenders((), [bc], ROBOT, contracts={'other': S2E_RELEASED})
 
 
+@pytest.mark.parametrize('part', ['', 'best', 'best/40', 'checkpoints', 'checkpoints/20'])
+def test_runs_are_named_after_their_folders_and_those_of_a_sweep_after_its_too(tmp_path, part):
+  for run in ('bc', 'rewards/000', 'rewards/011'):
+    (tmp_path / run / 'best' / '40').mkdir(parents=True)
+    (tmp_path / run / 'checkpoints' / '20').mkdir(parents=True)
+  names = [registry.name_of(tmp_path / run / part) for run in ('bc', 'rewards/000', 'rewards/011')]
+  assert names == ['bc', 'rewards_000', 'rewards_011']
+
+
 def test_another_camera_or_rate_is_refused_by_name_unless_allowed(run_of):
   high, fast = run_of('high', height=1.6), run_of('fast', rate=5.0)
   with pytest.raises(

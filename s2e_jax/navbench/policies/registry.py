@@ -73,7 +73,7 @@ def make_contenders(
 ) -> Lineup:
   """The contenders of `names`, see `by_name`, and of files: checkpoints of ours, and *.onnx.
 
-  checkpoints: runs' folders, or what is in them, named after the run; ONNX files, named after the file.
+  checkpoints: runs' folders, or what is in them, named as `name_of` says; ONNX files, named after the file.
   cameras: of height and width, those that pictures will come from; None: the robot's own mount. which: see
   `restore.load_policy`. lookahead, rule: of F_d. nearest, shadow: of `RenderOptions`.
   contracts: of ONNX files, by their names; others are taken to be S2E_RELEASED. choose: see `camera_policy`.
@@ -197,10 +197,14 @@ def is_onnx(path: str | Path) -> bool:
 
 
 def name_of(path: str | Path) -> str:
-  """The file's name of an ONNX file; the run's folder's of a run, one of its folders, or one checkpoint."""
+  """The file's name of an ONNX file; the run's folder's of a run, one of its folders, or one checkpoint.
+
+  Runs of a sweep, which are numbered, are named after its folder too: sweep/003 is sweep_003.
+  """
   path = Path(path).absolute()
   if is_onnx(path):
     return path.stem
-  while path.name.isdigit() or path.name in (BEST, CHECKPOINTS):
+  is_run = lambda path: any((path / part).is_dir() for part in (BEST, CHECKPOINTS))
+  while path.name in (BEST, CHECKPOINTS) or (path.name.isdigit() and not is_run(path)):
     path = path.parent
-  return path.name
+  return f'{path.parent.name}_{path.name}' if path.name.isdigit() else path.name
