@@ -45,7 +45,8 @@ def load_policy(path: str | Path, which: str | int = 'best') -> tuple[Policy, di
 
 def _find(path: Path, which: str | int) -> tuple[Path, int]:
   """Folder of checkpoints and step meant by `path` and `which`."""
-  if path.name.isdigit() and int(path.name) in whole_steps(path.parent):
+  is_run = rundir.is_run(path)
+  if path.name.isdigit() and not is_run and int(path.name) in whole_steps(path.parent):
     return path.parent, int(path.name)
   if isinstance(which, str) and which.isdigit():
     which = int(which)
@@ -53,7 +54,6 @@ def _find(path: Path, which: str | int) -> tuple[Path, int]:
     raise ValueError(f"which={which!r} must be 'best', 'latest' or a step")
   if not path.is_dir():
     raise ValueError(f'checkpoint path {path} does not exist')
-  is_run = any((path / name).is_dir() for name in (rundir.CHECKPOINTS, rundir.BEST))
   in_run = {'best': [rundir.BEST], 'latest': [rundir.CHECKPOINTS]}.get(
     str(which), [rundir.BEST, rundir.CHECKPOINTS]
   )

@@ -34,6 +34,11 @@ NEUTRAL = frozenset(
 )  # fmt: skip
 
 
+def is_run(folder: Path) -> bool:
+  """Whether the folder is a run's: runs of a sweep have numbers for names, as checkpoints do."""
+  return any((folder / name).is_dir() for name in (CHECKPOINTS, BEST))
+
+
 def write_text(path: Path, text: str) -> None:
   """Writes a file whole or not at all; only in the first process."""
   if jax.process_index() == 0:

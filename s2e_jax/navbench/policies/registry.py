@@ -35,7 +35,7 @@ from s2e_jax.policy.config import PolicyConfig
 from s2e_jax.robots import RobotDescription
 from s2e_jax.structs import DT, Camera
 from s2e_jax.training.restore import load_policy
-from s2e_jax.training.rundir import BEST, CHECKPOINTS
+from s2e_jax.training.rundir import BEST, CHECKPOINTS, is_run
 
 NAMES = (*SHARES, 'constant_arc', 'reactive', 'expert', 'careful_expert')
 _ARC = re.compile(r'constant_arc\((-?[\d.]+),\s*(-?[\d.]+)\)')
@@ -204,7 +204,6 @@ def name_of(path: str | Path) -> str:
   path = Path(path).absolute()
   if is_onnx(path):
     return path.stem
-  is_run = lambda path: any((path / part).is_dir() for part in (BEST, CHECKPOINTS))
   while path.name in (BEST, CHECKPOINTS) or (path.name.isdigit() and not is_run(path)):
     path = path.parent
   return f'{path.parent.name}_{path.name}' if path.name.isdigit() else path.name
