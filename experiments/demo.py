@@ -88,6 +88,6 @@ if __name__ == '__main__':
   flags.DEFINE_string('looks', 'A', 'Looks of the streets that are pretrained on: A, B or A,B.')
   flags.DEFINE_integer('steps', 3000, 'Training steps on the drives.')
   flags.DEFINE_integer('rl_steps', 400_000, 'Policy steps of PPO.')
-  flags.DEFINE_integer('envs', 256, 'Environments that PPO drives at once.')
+  flags.DEFINE_integer('envs', 256, 'Environments that PPO drives at once.', lower_bound=1)
   flags.DEFINE_integer('episodes', 128, 'Of the closed loop and of trials, in streets that no stage has seen.')
   app.run(main)
