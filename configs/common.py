@@ -51,7 +51,7 @@ def policy_block(name: str) -> ConfigDict:
   """The policy's config: a preset by name; every other leaf overrides it, None keeps the preset's value."""
   return ConfigDict(
     dict(
-      name=name,  # s2e_tiny | s2e_v1 | s2e_v2
+      name=name,  # s2e_tiny | s2e_small | s2e_v1 | s2e_v2
       image_height=placeholder(int),  # pixels
       image_width=placeholder(int),  # pixels
       num_history=placeholder(int),  # frames K at 4 Hz, the present one included

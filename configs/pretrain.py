@@ -14,6 +14,7 @@ from configs import common
 # model -> (steps, segments per step, learning rate, encoder learning-rate multiplier)
 _RECIPES = {
   's2e_tiny': (2000, 16, 1e-3, 1.0),
+  's2e_small': (2000, 16, 1e-3, 1.0),
   's2e_v1': (100_000, 32, 2e-4, 0.1),
   's2e_v2': (100_000, 32, 2e-4, 0.1),
 }

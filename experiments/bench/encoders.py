@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from experiments.bench.timing import Row, interleaved
 from s2e_jax.policy.config import policy_config
-from s2e_jax.policy.encoders.tiny import TinyEncoder, images_at_once, space_to_depth
+from s2e_jax.policy.encoders.small import SIZES, images_at_once, small_encoder, space_to_depth
 from s2e_jax.policy.policy import Policy, build_encoder, example_observation
 
 
@@ -37,14 +37,14 @@ def encoder_vs_grouped_conv() -> Row:
 
 
 class ConvTinyEncoder(nn.Module):
-  """`TinyEncoder` by XLA's convolutions; the same parameters."""
+  """s2e_tiny's encoder by XLA's convolutions; the same parameters."""
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
     """uint8 [B, h, w, 3] -> [B, h/16, w/16, 32]."""
     x = images.astype(jnp.float32) * (2 / 255) - 1
-    x = nn.relu(nn.Dense(TinyEncoder.patch_dim, name='patches')(space_to_depth(x, 4)))
-    for i, dim in enumerate(TinyEncoder.conv_dims):
+    x = nn.relu(nn.Dense(SIZES['tiny']['patch_dim'], name='patches')(space_to_depth(x, 4)))
+    for i, dim in enumerate(SIZES['tiny']['conv_dims']):
       x = nn.relu(nn.Conv(dim, (3, 3), (2, 2), name=f'conv_{i}')(x))
     return x
 
@@ -52,7 +52,7 @@ class ConvTinyEncoder(nn.Module):
 def encoder_gradient_in_loop() -> Row:
   """s2e_tiny's encoder's gradient over 2 chunks of 74 frames in a loop, as in the epochs of `ppo_full`."""
   chunks = _random_images((2, 74, 64, 128, 3))
-  ours, convs = TinyEncoder(jnp.float32, chunk=images_at_once()), ConvTinyEncoder()
+  ours, convs = small_encoder('tiny', jnp.float32, images_at_once()), ConvTinyEncoder()
   variables = ours.init(jax.random.key(1), chunks[0])
 
   def summed(encoder: nn.Module) -> Callable[[], Any]:
@@ -79,7 +79,7 @@ def encoder_gradient_in_loop() -> Row:
 def encoder_gradient_in_chunks() -> Row:
   """s2e_tiny's encoder's gradient over the 192 frames of a pretraining batch, as it is taken and all at once."""
   images = _random_images((192, 64, 128, 3))
-  parts, whole = TinyEncoder(jnp.float32, chunk=images_at_once()), TinyEncoder(jnp.float32)
+  parts, whole = small_encoder('tiny', jnp.float32, images_at_once()), small_encoder('tiny', jnp.float32)
   variables = whole.init(jax.random.key(1), images[:1])
   summed = lambda encoder: jax.jit(jax.grad(lambda variables: jnp.sum(encoder.apply(variables, images) ** 2)))
   ours, theirs = summed(parts), summed(whole)

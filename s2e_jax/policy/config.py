@@ -1,4 +1,4 @@
-"""What a policy is made of: the frozen config and the presets s2e_tiny, s2e_v1 and s2e_v2."""
+"""What a policy is made of: the frozen config and the presets s2e_tiny, s2e_small, s2e_v1 and s2e_v2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s2e_jax.policy.encoders.pooling import POOLINGS
 
 # What a residual-attention branch reads; 'none' = the policy has no branches (see `policy.residual`).
 RAM_INPUTS = ('none', 'query', 'frozen_out')
-ENCODER_STRIDES = {'tiny': 16, 'efficientnet_b0': 32, 'vit_s16': 16}
+ENCODER_STRIDES = {'tiny': 16, 'small': 16, 'efficientnet_b0': 32, 'vit_s16': 16}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]; published with torchvision's and timm's weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -26,7 +26,7 @@ class PolicyConfig:
 
   name: label of the preset it came from. image_height, image_width: pixels.
   num_history: K frames at 4 Hz, the present one included. horizon: H waypoints, 0.25 s apart.
-  encoder: 'tiny' | 'efficientnet_b0' | 'vit_s16'. pooling: see `encoders.pooling`.
+  encoder: 'tiny' | 'small' | 'efficientnet_b0' | 'vit_s16'. pooling: see `encoders.pooling`.
   width: token width D. mlp_dim: hidden width of the transformers' MLPs. activation: 'gelu' | 'relu' in them.
   num_anchors: M; 1 is the unimodal variant. anchor_kind: 'fan' | 'kmeans'.
   anchors: M end points in units of one mean step; () asks for the fan, or, with kmeans, still has to be filled
@@ -155,22 +155,24 @@ def resolve_depthwise(depthwise: str, backend: str | None = None) -> str:
   return 'shift' if (backend or jax.default_backend()) == 'cpu' else 'grouped'
 
 
+_FOR_CPUS = dict(
+  image_height=64,
+  image_width=128,
+  num_history=5,
+  pooling='flatten',
+  width=128,
+  num_context_layers=2,
+  num_decoder_layers=2,
+  num_heads=4,
+  mlp_dim=256,
+  num_anchors=8,
+  activation='relu',
+)
+
 PRESETS: dict[str, dict[str, Any]] = {
-  # Ours: the same code at a size that a laptop CPU trains.
-  's2e_tiny': dict(
-    image_height=64,
-    image_width=128,
-    num_history=5,
-    encoder='tiny',
-    pooling='flatten',
-    width=128,
-    num_context_layers=2,
-    num_decoder_layers=2,
-    num_heads=4,
-    mlp_dim=256,
-    num_anchors=8,
-    activation='relu',
-  ),
+  # Ours: the same code at a size that a laptop CPU trains. s2e_small differs in its encoder only.
+  's2e_tiny': dict(encoder='tiny', **_FOR_CPUS),
+  's2e_small': dict(encoder='small', **_FOR_CPUS),
   # S2E, arXiv:2507.22028v1.
   's2e_v1': dict(
     image_height=320,

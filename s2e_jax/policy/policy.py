@@ -15,7 +15,7 @@ from s2e_jax.policy.decoder import Decoder
 from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.efficientnet import EfficientNetB0
 from s2e_jax.policy.encoders.pooling import FrameProjection
-from s2e_jax.policy.encoders.tiny import TinyEncoder, images_at_once
+from s2e_jax.policy.encoders.small import SIZES, images_at_once, small_encoder
 from s2e_jax.policy.encoders.vit import VisionTransformer
 from s2e_jax.policy.heads import Heads
 from s2e_jax.structs import NUM_CLEARANCES, Observation, TrajectoryMixture
@@ -25,8 +25,8 @@ from s2e_jax.trees import count_parameters
 def build_encoder(config: PolicyConfig, axis_name: str | None = None) -> nn.Module:
   """The image encoder of `config`, unbound: uint8 images [B, h, w, 3] -> feature map [B, h', w', C]."""
   dtype = resolve_dtype(config.compute_dtype)
-  if config.encoder == 'tiny':
-    return TinyEncoder(dtype=dtype, chunk=images_at_once())
+  if config.encoder in SIZES:
+    return small_encoder(config.encoder, dtype, images_at_once())
   if config.encoder == 'vit_s16':
     return VisionTransformer(dtype=dtype, image_mean=config.image_mean, image_std=config.image_std)
   return EfficientNetB0(

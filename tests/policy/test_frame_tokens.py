@@ -10,7 +10,7 @@ import pytest
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.encoders.efficientnet import BatchNorm
 from s2e_jax.policy.encoders.pooling import FrameProjection
-from s2e_jax.policy.encoders.tiny import space_to_depth
+from s2e_jax.policy.encoders.small import space_to_depth
 from s2e_jax.policy.policy import Policy, example_observation
 
 CONFIG = policy_config('s2e_tiny', num_history=1, num_context_layers=0, num_decoder_layers=0)

@@ -8,12 +8,12 @@ import pytest
 
 from configs.common import policy_block
 from s2e_jax.policy.anchors import fan_anchors
-from s2e_jax.policy.config import PolicyConfig, policy_config, resolve_depthwise, resolve_dtype
+from s2e_jax.policy.config import PRESETS, PolicyConfig, policy_config, resolve_depthwise, resolve_dtype
 from s2e_jax.policy.policy import Policy, example_observation, parameter_table
 from s2e_jax.trees import count_parameters
 
 
-@pytest.mark.parametrize('name', ['s2e_tiny', 's2e_v1', 's2e_v2'])
+@pytest.mark.parametrize('name', sorted(PRESETS))
 def test_config_survives_json_and_hashes(name):
   config = policy_config(name)
   again = PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())))
@@ -63,7 +63,12 @@ def test_kmeans_without_anchors_is_refused_before_anything_compiles():
 
 @pytest.mark.parametrize(
   'name,low,high,encoder',
-  [('s2e_v1', 61e6, 70e6, 4_007_548), ('s2e_v2', 95e6, 96e6, 21_596_160), ('s2e_tiny', 0.5e6, 1e6, None)],
+  [
+    ('s2e_v1', 61e6, 70e6, 4_007_548),
+    ('s2e_v2', 95e6, 96e6, 21_596_160),
+    ('s2e_tiny', 0.5e6, 1e6, None),
+    ('s2e_small', 1e6, 1.5e6, None),
+  ],
 )
 def test_parameter_totals(name, low, high, encoder):
   """4,007,548 = torchvision's 5,288,548 less its classifier; 21,596,160 = DINOv3's ViT-S/16 less mask token."""

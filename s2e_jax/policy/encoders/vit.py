@@ -13,7 +13,7 @@ import numpy as np
 from s2e_jax.policy.attention import attend
 from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.efficientnet import normalise_images
-from s2e_jax.policy.encoders.tiny import space_to_depth
+from s2e_jax.policy.encoders.small import space_to_depth
 
 ROPE_BASE = 100.0
 LAYER_SCALE_INIT = 1e-5
