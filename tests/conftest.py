@@ -59,6 +59,15 @@ def programs_are_dropped_in_time():
       trim(0)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def nobody_stays_a_real_time_process():
+  """A library that makes its caller one (SVT-AV1 does) would starve whatever runs beside the tests."""
+  scheduler = lambda: os.sched_getscheduler(0) if hasattr(os, 'sched_getscheduler') else None
+  before = scheduler()
+  yield
+  assert scheduler() == before
+
+
 # XLA's older emitter of loops for CPUs compiles the simulator in half the time; its programs run a third longer.
 # Later versions do not have it.
 OLD_EMITTER = 'xla_cpu_use_fusion_emitters'

@@ -95,9 +95,10 @@ def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
-def test_two_processes_train_the_same_parameters_as_one(repo, tmp_path, data):
+def test_two_processes_train_the_same_parameters_as_one(repo, tmp_path, data, quick_environment):
   words = [f'--config=configs/pretrain.py:smoke,data={data},steps=6', *SIZES, '--config.optim.ema_decay=0.9']
-  one = train(*words, f'--workdir={tmp_path / "one"}', cwd=repo, env={'JAX_NUM_CPU_DEVICES': '4'})
+  four = quick_environment | {'JAX_NUM_CPU_DEVICES': '4'}
+  one = train(*words, f'--workdir={tmp_path / "one"}', cwd=repo, env=four)
   assert one.returncode == 0, one.stderr[-3000:]
   address = f'127.0.0.1:{free_port()}'
   children = []
@@ -107,7 +108,7 @@ def test_two_processes_train_the_same_parameters_as_one(repo, tmp_path, data):
     command = [sys.executable, '-m', 's2e_jax.train', *words, f'--workdir={tmp_path / "two"}', '--distributed']
     with (tmp_path / f'process_{i}.log').open('w') as log:
       children.append(
-        subprocess.Popen(command, cwd=repo, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT)
+        subprocess.Popen(command, cwd=repo, env=quick_environment | env, stdout=log, stderr=subprocess.STDOUT)
       )
   codes = exit_codes(children)
   assert codes == [0, 0], (tmp_path / 'process_0.log').read_text()[-3000:]

@@ -30,9 +30,9 @@ from s2e_jax.training.rollout import Roller, first_actor, statistics
 ENVS, HORIZON = 256, 32
 
 
-def _agent() -> tuple[Agent, Any, Any, Learner]:
-  """(agent, optimiser, labels, learner) of s2e_tiny with residual branches, as the default config has them."""
-  config = policy_config('s2e_tiny', ram_input='query')
+def _agent(model: str) -> tuple[Agent, Any, Any, Learner]:
+  """(agent, optimiser, labels, learner) of a model with residual branches, as the default config has them."""
+  config = policy_config(model, ram_input='query')
   robot = make_batch(1).env.config.robot
   agent = Agent(Policy(config), Critic(), controller.CommandLimits.of(robot))
   plain = dataclasses.replace(config, ram_input='none')
@@ -59,9 +59,9 @@ def _naive(samples: Samples, history: int) -> Samples:
   )
 
 
-def make_iteration(epochs: int, is_naive: bool, chunk: int = 128) -> Callable[[], Any]:
+def make_iteration(epochs: int, is_naive: bool, chunk: int = 128, model: str = 's2e_tiny') -> Callable[[], Any]:
   """A function that does one iteration, rollout and epochs, and keeps its state for the next."""
-  agent, optimizer, labels, learner = _agent()
+  agent, optimizer, labels, learner = _agent(model)
   options = PPOOptions(num_epochs=epochs, chunk=chunk)
   devices = jax.local_devices()
   batch = make_batch(ENVS // len(devices))
@@ -92,13 +92,13 @@ def make_iteration(epochs: int, is_naive: bool, chunk: int = 128) -> Callable[[]
   return iteration
 
 
-def _row(name: str, epochs: int) -> Row:
+def _row(name: str, epochs: int, model: str = 's2e_tiny') -> Row:
   return interleaved(
     name,
-    make_iteration(epochs, False),
-    make_iteration(epochs, True),
+    make_iteration(epochs, False, model=model),
+    make_iteration(epochs, True, model=model),
     work=ENVS * HORIZON,
-    unit=f'policy steps/s ({ENVS} environments, horizon {HORIZON}, {epochs} epochs, everything included)',
+    unit=f'policy steps/s ({model}, {ENVS} environments, horizon {HORIZON}, {epochs} epochs, everything included)',
     baseline_name='every stack of frames encoded again in every epoch',
     rounds=3,
     warmup=1,
@@ -108,6 +108,11 @@ def _row(name: str, epochs: int) -> Row:
 def ppo_cached_vs_naive() -> Row:
   """PPO through the residual branches, 5 epochs, M = 8, s2e_tiny at 64x128: cached against re-encoding."""
   return _row('ppo_cached_vs_naive', 5)
+
+
+def ppo_cached_vs_naive_small() -> Row:
+  """The same with the larger encoder of s2e_small."""
+  return _row('ppo_cached_vs_naive_small', 5, 's2e_small')
 
 
 def ppo_steps_per_s() -> Row:

@@ -22,6 +22,7 @@ def benchmarks() -> dict[str, Callable[[], Row]]:
     env.env_step_wide_vectors,
     contact.contact_vs_mjx,
     ppo.ppo_cached_vs_naive,
+    ppo.ppo_cached_vs_naive_small,
     ppo.ppo_steps_per_s,
     render.render_vs_mujoco,
     render.render_vs_mujoco_shadow,

@@ -1,7 +1,9 @@
 """Pictures that tell their own number, and writers of tiny files in the published layouts."""
 
+import contextlib
 import fractions
 import io
+import os
 
 import av
 import cv2
@@ -43,10 +45,24 @@ def png_bytes(image):
   return data.tobytes()
 
 
+@contextlib.contextmanager
+def scheduled_as_before():
+  """Takes back what SVT-AV1's encoder does where root runs it: the thread that calls it becomes a real-time one.
+
+  All that this process did after, its new threads and its children, would keep every other process off its core.
+  """
+  if not hasattr(os, 'sched_setscheduler'):  # neither macOS nor Windows has it
+    yield
+    return
+  policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+  yield
+  os.sched_setscheduler(0, policy, param)
+
+
 def write_video(path, ticks, codec='libx264', time_base=fractions.Fraction(1, 1000), height=48, width=64):
   """Video of numbered pictures at the given integer times in units of `time_base`; key frame every 5."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  with av.open(str(path), 'w') as container:
+  with scheduled_as_before(), av.open(str(path), 'w') as container:
     options = {'libsvtav1': {'preset': '12', 'svtav1-params': 'lp=1'}, 'libx264': {'crf': '10'}}.get(codec, {})
     stream = container.add_stream(codec, rate=30, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
