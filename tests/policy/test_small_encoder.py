@@ -1,5 +1,7 @@
 """The small encoders against Flax's own layers, and a few images at a time against all of them at once."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,22 +10,39 @@ import pytest
 
 from s2e_jax.policy.encoders.small import SIZES, images_at_once, small_encoder, space_to_depth
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 HEIGHT, WIDTH = 32, 48
 encoders = pytest.mark.parametrize('name', sorted(SIZES))
 
 
+@functools.cache
+def fresh(name):
+  return jax.jit(small_encoder(name, jnp.float32).init)(jax.random.key(0), images(1))
+
+
+@functools.cache
 def parameters(name):
   """Of an encoder none of whose layers is zero."""
-  fresh = small_encoder(name, jnp.float32).init(jax.random.key(0), images(1))
-  return jax.tree.map(lambda leaf: leaf + 0.02 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), fresh)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda leaf: leaf + np.float32(0.02) * rng.normal(size=leaf.shape).astype('f'), fresh(name))
 
 
 def images(num):
   return jnp.asarray(np.random.default_rng(num).integers(0, 256, (num, HEIGHT, WIDTH, 3)), jnp.uint8)
 
 
-def summed(encoder, seen, weights):
-  return lambda parameters: jnp.sum(encoder.apply(parameters, seen) * weights)
+def features_and_gradient(encoder, given, seen):
+  """Of a sum whose weights are not zero where the last chunk is filled up: that would show in the gradient."""
+
+  @jax.jit
+  @functools.partial(jax.value_and_grad, has_aux=True)
+  def summed(given):
+    features = encoder.apply(given, seen)
+    return jnp.sum(features * jnp.cos(jnp.arange(features.size, dtype='f').reshape(features.shape))), features
+
+  (_, features), gradient = summed(given)
+  return features, gradient
 
 
 class Twin(nn.Module):
@@ -47,47 +66,35 @@ class Twin(nn.Module):
 
 @encoders
 def test_features_and_gradients_are_those_of_flax_layers(name):
-  given, seen, twin = parameters(name), images(3), Twin(**SIZES[name])
-  ours = small_encoder(name, jnp.float32)
-  features = ours.apply(given, seen)
+  given, seen = parameters(name), images(3)
+  features, have = features_and_gradient(small_encoder(name, jnp.float32), given, seen)
+  wanted, want = features_and_gradient(Twin(**SIZES[name]), given, seen)
   assert features.shape == (3, HEIGHT // 16, WIDTH // 16, SIZES[name]['conv_dims'][-1])
-  np.testing.assert_allclose(features, twin.apply(given, seen), atol=1e-4)
-  weights = jax.random.normal(jax.random.key(1), features.shape)
-  want = jax.grad(summed(twin, seen, weights))(given)
-  have = jax.grad(summed(ours, seen, weights))(given)
+  np.testing.assert_allclose(features, wanted, atol=1e-4)
   jax.tree.map(lambda mine, its: np.testing.assert_allclose(mine, its, rtol=1e-3, atol=1e-3), have, want)
 
 
 def test_residual_blocks_begin_as_the_identity():
-  fresh = small_encoder('small', jnp.float32).init(jax.random.key(0), images(2))
   shallow = Twin(**(SIZES['small'] | {'num_blocks': 0}))
-  without = {'params': {k: v for k, v in fresh['params'].items() if not k.startswith('block')}}
-  ours = small_encoder('small', jnp.float32).apply(fresh, images(2))
-  np.testing.assert_allclose(ours, shallow.apply(without, images(2)), atol=1e-5)
+  without = {'params': {k: v for k, v in fresh('small')['params'].items() if not k.startswith('block')}}
+  ours = jax.jit(small_encoder('small', jnp.float32).apply)(fresh('small'), images(2))
+  np.testing.assert_allclose(ours, jax.jit(shallow.apply)(without, images(2)), atol=1e-5)
 
 
 @encoders
 @pytest.mark.parametrize(('num', 'chunk'), [(12, 4), (11, 4)])
 def test_chunks_change_neither_features_nor_gradients(name, num, chunk):
   seen, given = images(num), parameters(name)
-  whole, parts = small_encoder(name, jnp.float32), small_encoder(name, jnp.float32, chunk)
-  features = whole.apply(given, seen)
-  np.testing.assert_allclose(parts.apply(given, seen), features, atol=1e-5)
-  # weights that are not zero where the last chunk is filled up would show in the gradient
-  weights = jax.random.normal(jax.random.key(1), features.shape)
-  want = jax.grad(summed(whole, seen, weights))(given)
-  have = jax.jit(jax.grad(summed(parts, seen, weights)))(given)
-  for mine, its in zip(jax.tree.leaves(have), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(mine, its, rtol=1e-4, atol=2e-3)
+  features, have = features_and_gradient(small_encoder(name, jnp.float32, chunk), given, seen)
+  wanted, want = features_and_gradient(small_encoder(name, jnp.float32), given, seen)
+  np.testing.assert_allclose(features, wanted, atol=1e-5)
+  jax.tree.map(lambda mine, its: np.testing.assert_allclose(mine, its, rtol=1e-4, atol=2e-3), have, want)
 
 
 @encoders
 def test_parameters_are_the_same_whatever_the_chunk(name):
-  whole = small_encoder(name, jnp.float32).init(jax.random.key(0), images(1))
-  again = small_encoder(name, jnp.float32, chunk=2).init(jax.random.key(0), images(5))
-  assert jax.tree.structure(again) == jax.tree.structure(whole)
-  for mine, its in zip(jax.tree.leaves(again), jax.tree.leaves(whole), strict=True):
-    np.testing.assert_array_equal(mine, its)
+  again = jax.jit(small_encoder(name, jnp.float32, chunk=2).init)(jax.random.key(0), images(5))
+  jax.tree.map(np.testing.assert_array_equal, again, fresh(name))
 
 
 def test_a_gradient_keeps_nothing_of_a_chunk_but_its_images():

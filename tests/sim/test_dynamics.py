@@ -11,6 +11,8 @@ from s2e_jax.sim.base import latency_stages, latency_weights
 from s2e_jax.sim.dynamics import make_base
 from s2e_jax.sim.lanes import in_lanes, once
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 _BASES: dict = {}
 BATCH = 40
 

@@ -13,6 +13,8 @@ from s2e_jax.worlds.builders import empty_scene, with_box, with_cylinder
 from s2e_jax.worlds.people_paths import is_blocked, nearest_object, offset_paths, point_along
 from s2e_jax.worlds.people_spawn import static_outlines
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SLOTS_HERE = SLOTS['small']
 NUM = 5
 ANGLES = np.array(steering.HEADINGS)

@@ -21,6 +21,8 @@ from s2e_jax.worlds.routes import (
   reference_path,
 )
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 OPEN = {'road': (0.0, -1.0), 'paved': (-20.0, 20.0)}  # pavement everywhere
 SLOTS = Slots(10, 6, 0, 1)
 GOAL = (9.0, 2.0)

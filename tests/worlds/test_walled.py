@@ -15,6 +15,8 @@ from s2e_jax.worlds.people import spawn_among_walls, spawn_people, step_people
 from s2e_jax.worlds.walled import Furniture, route_grid, walled_scene, walled_world
 from tests.worlds import rooms
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 BATCH, NUM, STEPS, DT = 12, rooms.SLOTS.people, 240, 0.25
 AWAY = 2.0
 FINE = (120, 100)
