@@ -55,7 +55,7 @@ def policy_block(name: str) -> ConfigDict:
       image_height=placeholder(int),  # pixels
       image_width=placeholder(int),  # pixels
       num_history=placeholder(int),  # frames K at 4 Hz, the present one included
-      encoder=placeholder(str),  # tiny | efficientnet_b0 | vit_s16
+      encoder=placeholder(str),  # tiny | small | efficientnet_b0 | vit_s16
       pooling=placeholder(str),  # mean (the paper's global pool) | flatten | attention
       width=placeholder(int),  # token width D
       num_context_layers=placeholder(int),
