@@ -110,11 +110,11 @@ def ppo_cached_vs_naive() -> Row:
   return _row('ppo_cached_vs_naive', 5)
 
 
-def ppo_cached_vs_naive_small() -> Row:
-  """The same with the larger encoder of s2e_small."""
-  return _row('ppo_cached_vs_naive_small', 5, 's2e_small')
-
-
 def ppo_steps_per_s() -> Row:
   """The same at the 3 epochs of the default config."""
   return _row('ppo_steps_per_s', 3)
+
+
+def ppo_cached_vs_naive_small() -> Row:
+  """At 5 epochs, with the larger encoder of s2e_small."""
+  return _row('ppo_cached_vs_naive_small', 5, 's2e_small')

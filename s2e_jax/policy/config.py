@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from s2e_jax.policy.anchors import Anchors, fan_anchors
 from s2e_jax.policy.attention import ACTIVATIONS
 from s2e_jax.policy.encoders.pooling import POOLINGS
+from s2e_jax.policy.encoders.small import SIZES, STRIDE
 
 # What a residual-attention branch reads; 'none' = the policy has no branches (see `policy.residual`).
 RAM_INPUTS = ('none', 'query', 'frozen_out')
-ENCODER_STRIDES = {'tiny': 16, 'small': 16, 'efficientnet_b0': 32, 'vit_s16': 16}
+ENCODER_STRIDES = {**dict.fromkeys(SIZES, STRIDE), 'efficientnet_b0': 32, 'vit_s16': 16}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]; published with torchvision's and timm's weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

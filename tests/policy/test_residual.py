@@ -17,8 +17,6 @@ from s2e_jax.policy.policy import Policy
 from s2e_jax.policy.residual import add_residual, strip_residual
 from s2e_jax.structs import Observation
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 SMALL = dict(image_height=32, width=24, num_heads=3, mlp_dim=40, num_context_layers=1)
 CONFIGS = {
   's2e_tiny': policy_config('s2e_tiny', image_width=48, num_history=3, num_anchors=4, **SMALL),

@@ -13,8 +13,6 @@ from s2e_jax.policy.policy import Policy, example_observation
 from s2e_jax.structs import NUM_CLEARANCES, SegmentBatch
 from s2e_jax.training import optim, parallel, pretrain
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 OPTIONS = pretrain.LossOptions()
 PLAIN = dict(steps=150, learning_rate_peak=5e-3, warmup_steps=0, weight_decay=0.0)
 

@@ -20,6 +20,11 @@ def _library(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   return lax.conv_general_dilated(x, kernel, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
+def _product(taps: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Kept]:
+  """The convolution whose outputs read `taps`, and what its gradient needs."""
+  return taps @ kernel.reshape(-1, kernel.shape[-1]), (taps, kernel)
+
+
 def _kernel_gradient(taps: jax.Array, grad: jax.Array, like: jax.Array) -> jax.Array:
   rows = lambda x: x.reshape(-1, x.shape[-1])
   return lax.dot_general(rows(taps), rows(grad), (((0,), (0,)), ((), ()))).reshape(like.shape)
@@ -45,11 +50,6 @@ def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return _library(x, kernel, 2)
 
 
-def _strided_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Kept]:
-  taps = _strided_taps(x)
-  return taps @ kernel.reshape(-1, kernel.shape[-1]), (taps, kernel)
-
-
 def _strided_backward(kept: _Kept, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
   taps, kernel = kept
   b, h, w, features = grad.shape
@@ -66,7 +66,7 @@ def _strided_backward(kept: _Kept, grad: jax.Array) -> tuple[jax.Array, jax.Arra
   return pixels, _kernel_gradient(taps, grad, kernel)
 
 
-strided_conv.defvjp(_strided_forward, _strided_backward)
+strided_conv.defvjp(lambda x, kernel: _product(_strided_taps(x), kernel), _strided_backward)
 
 
 def _dense_taps(x: jax.Array) -> jax.Array:
@@ -82,11 +82,6 @@ def dense_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return _library(x, kernel, 1)
 
 
-def _dense_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Kept]:
-  taps = _dense_taps(x)
-  return taps @ kernel.reshape(-1, kernel.shape[-1]), (taps, kernel)
-
-
 def _dense_backward(kept: _Kept, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
   taps, kernel = kept
   # A pixel is read by its neighbours through the opposite entries of the kernel.
@@ -94,7 +89,7 @@ def _dense_backward(kept: _Kept, grad: jax.Array) -> tuple[jax.Array, jax.Array]
   return _dense_taps(grad) @ back, _kernel_gradient(taps, grad, kernel)
 
 
-dense_conv.defvjp(_dense_forward, _dense_backward)
+dense_conv.defvjp(lambda x, kernel: _product(_dense_taps(x), kernel), _dense_backward)
 
 
 class Conv3x3(nn.Module):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from s2e_jax.policy.dense import Dense
 from s2e_jax.policy.encoders.conv3x3 import Conv3x3
 
-STRIDE = 16
-# Of `SmallEncoder`, by encoder. 'small' has six times the multiplications of 'tiny'.
+STRIDE = 16  # of the feature map, whatever the size
+# Of `SmallEncoder`, by encoder. 'small' has four times the multiplications of 'tiny'.
 SIZES: dict[str, dict[str, Any]] = {
   'tiny': dict(patch_dim=24, conv_dims=(48, 32), num_blocks=0),
   'small': dict(patch_dim=32, conv_dims=(64, 64), num_blocks=2),
@@ -68,8 +68,8 @@ class SmallEncoder(nn.Module):
     for i, dim in enumerate(self.conv_dims):
       x = Conv3x3(dim, 2, self.dtype, name=f'conv_{i}')(nn.relu(x))
     for i in range(self.num_blocks):
-      y = Conv3x3(dim, 1, self.dtype, name=f'block_{i}_conv_0')(nn.relu(x))
-      y = Conv3x3(dim, 1, self.dtype, nn.initializers.zeros, name=f'block_{i}_conv_1')(nn.relu(y))
+      y = Conv3x3(x.shape[-1], 1, self.dtype, name=f'block_{i}_conv_0')(nn.relu(x))
+      y = Conv3x3(x.shape[-1], 1, self.dtype, nn.initializers.zeros, name=f'block_{i}_conv_1')(nn.relu(y))
       x = x + y
     return nn.relu(x)
 

@@ -55,8 +55,10 @@ def scheduled_as_before():
     yield
     return
   policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
-  yield
-  os.sched_setscheduler(0, policy, param)
+  try:
+    yield
+  finally:
+    os.sched_setscheduler(0, policy, param)
 
 
 def write_video(path, ticks, codec='libx264', time_base=fractions.Fraction(1, 1000), height=48, width=64):
