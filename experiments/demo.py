@@ -48,6 +48,7 @@ def stages(
   judge = [
     f'--config=configs/closedloop.py:look=B,split=test,episodes={episodes}',
     "--config.baselines=('straight_to_goal',)",
+    '--config.batch=128',  # as in trials, which have compiled this program
     f'--checkpoint={",".join(map(str, [bc, full, *shipped().values()]))}',
     f'--out={out / "closedloop"}',
   ]

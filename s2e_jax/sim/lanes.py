@@ -27,12 +27,14 @@ def in_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
   Called as it is, it works on a batch of one; under `jax.vmap` the whole batch comes in the last axis, so that
   small leading axes (a few discs, a dozen contacts) cost whole vectors instead of short loops: on a CPU XLA only
   vectorises the last axis. Arguments and results are pytrees of arrays; only what arguments hold as `Leading` is
-  left as it is.
+  left as it is. Wrap a function once and keep the result: what it is for one element is then traced once.
   """
+  # custom_vmap traces this at every call, under vmap too, where nothing but its shapes is used
+  for_one = jax.jit(function)
 
   @custom_vmap
   def single(*args: Any) -> Any:
-    out = function(*_mapped(lambda x: jnp.asarray(x)[..., None], lambda x: jnp.asarray(x)[None], args))
+    out = for_one(*_mapped(lambda x: jnp.asarray(x)[..., None], lambda x: jnp.asarray(x)[None], args))
     return jax.tree.map(lambda x: x[..., 0], out)
 
   @single.def_vmap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -78,8 +79,7 @@ def obstacles_near(
     people_velocity = jnp.zeros((0, 2))
   ground = scene.ground
   floor = ground.curb_height if ground_z is None else ground_z
-  find = in_lanes(functools.partial(_obstacles_near, robot.height, nearest))
-  found: Obstacles = find(
+  found: Obstacles = _finder(robot.height, nearest)(
     (scene.boxes, scene.cylinders, scene.capsules),
     (ground.curvature, ground.bounds),
     position,
@@ -87,6 +87,12 @@ def obstacles_near(
     floor,
   )
   return found if scene.walls is None else dataclasses.replace(found, walls=Leading(scene.walls))
+
+
+@functools.lru_cache(maxsize=16)
+def _finder(robot_height: float, nearest: int) -> Callable[..., Obstacles]:
+  """`_obstacles_near` for one element, to be vmapped."""
+  return in_lanes(functools.partial(_obstacles_near, robot_height, nearest))
 
 
 def _obstacles_near(

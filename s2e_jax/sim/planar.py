@@ -118,9 +118,11 @@ def make_planar(robot: RobotDescription) -> Base:
     )
     return qpos, qvel, rotated(qvel[:2], qvel[2] * step / 2 - qpos[2]), steer, touch
 
+  move_in_lanes = in_lanes(move)
+
   def advance(state: BaseState, command: jax.Array, obstacles: Obstacles | None = None) -> BaseState:
     commands = jnp.concatenate([clamp_command(robot, command)[None], state.commands])
-    qpos, qvel, velocity, steer, touch = in_lanes(move)(
+    qpos, qvel, velocity, steer, touch = move_in_lanes(
       state.qpos, state.qvel, state.steer, commands, state.slip, obstacles
     )
     return driven(

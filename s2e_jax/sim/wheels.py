@@ -146,9 +146,11 @@ def make_wheels(robot: RobotDescription, substeps: int = WHEELS_SUBSTEPS) -> Bas
     qpos = jnp.concatenate([position, start[2:3], turned, start[7:]])
     return at_rest(robot, qpos, model.nv, position, yaw, weights.shape[1] - 1, key)
 
+  move_in_lanes = in_lanes(move)
+
   def advance(state: BaseState, command: jax.Array, obstacles: Obstacles | None = None) -> BaseState:
     commands = jnp.concatenate([clamp_command(robot, command)[None], state.commands])
-    qpos, qvel, warm, yaw, velocity, steer, touch = in_lanes(move)(
+    qpos, qvel, warm, yaw, velocity, steer, touch = move_in_lanes(
       state.qpos, state.qvel, state.warmstart, commands, state.slip, obstacles
     )
     return driven(

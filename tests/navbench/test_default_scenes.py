@@ -9,6 +9,8 @@ from s2e_jax.navbench.capture import capture, sample_views
 from s2e_jax.navbench.fit import FitOptions, judge
 from s2e_jax.navbench.make_scenes import Settings, contact_sheet, make_scene
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SHIPPED = shipped_names()
 MOST_BYTES = 8e6
 SIZE = (24, 40)

@@ -10,6 +10,8 @@ from s2e_jax.navbench.fit import FitOptions, fit, judge
 from s2e_jax.navbench.fit_start import start_gaussians
 from s2e_jax.worlds.distance import clearance
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 SIZE = (24, 40)
 NEAREST = 6  # fewer than the truth has, but soon compiled
 

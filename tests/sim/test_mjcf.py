@@ -12,6 +12,8 @@ from s2e_jax.sim.geoms import scene_geoms
 from s2e_jax.sim.mjcf import robot_mjcf, turning_constant
 from s2e_jax.worlds import builders
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 MODELS = [
   ('delivery', 'planar'),
   ('delivery', 'wheels'),

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import closedloop as closedloop_config
 from configs import finetune as finetune_config
 from s2e_jax.closedloop.episodes import Traces
 from s2e_jax.closedloop.metrics import episode_metrics
@@ -14,6 +15,7 @@ from s2e_jax.controller import CommandLimits
 from s2e_jax.policy.config import policy_config
 from s2e_jax.policy.policy import Policy
 from s2e_jax.robots import ROBOTS
+from s2e_jax.sim import settings
 from s2e_jax.training import parts, trials
 from s2e_jax.training.agent import Agent
 
@@ -80,6 +82,8 @@ def test_a_trial_judges_by_the_rules_of_judging_and_tells_means(agent, config, t
   figures = held.hold({'params': 'p'})
   ((env, contender, keys),) = judged['asked']
   assert not env.config.end_on_collision and env.config.max_steps == 240 and len(keys) == NUM
+  # the same rules to the last number: `s2e_jax.evaluate` then finds the trial's program in the cache
+  assert env.config == settings.make_env(closedloop_config.get_config('look=B')).config
   assert contender.params == {'params': 'p'}
   assert figures['validation/success'] == pytest.approx(1 / 3)
   # 3 m of the 5 m that lie before the goal's radius, twice
