@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 Interval = dict[str, Any]  # {'value', 'low', 'high', 'n'}; None where undefined, as JSON has no NaN
@@ -27,6 +26,8 @@ def percentile_bootstrap(
 
   statistic: takes columns [..., N] and reduces their last axis.
   """
+  from scipy import stats  # takes long to import, and training writes files without it
+
   result = stats.bootstrap(
     columns,
     lambda *samples, axis=-1: statistic(*samples),

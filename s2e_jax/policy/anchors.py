@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from s2e_jax.policy.attention import ACTIVATIONS
 from s2e_jax.policy.dense import Dense
@@ -39,6 +38,8 @@ def kmeans_anchors(
   Deterministic for a seed; more than `max_points` end points are subsampled. Ordered from right to left.
   Raises ValueError when there are fewer distinct finite end points than anchors.
   """
+  from scipy.cluster.vq import kmeans2  # takes long to import, and only the data's own anchors want it
+
   rng = np.random.default_rng(seed)
   points = np.asarray(endpoints, np.float64).reshape(-1, 2)
   points = points[np.isfinite(points).all(axis=-1)]

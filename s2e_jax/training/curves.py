@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from s2e_jax.store.metrics import read_records
 
 FILE = 'curves.png'
@@ -30,6 +28,8 @@ _LOGARITHMIC = ('KL of an update', 'learning rate')
 
 def draw_curves(run: Path) -> Path:
   """Writes curves.png of the metrics.jsonl in the folder of a finetuning run; returns its path."""
+  from matplotlib.figure import Figure  # takes long to import, and a run is drawn when it has ended
+
   records = read_records(run / 'metrics.jsonl')
   per_iteration = next(r['policy_steps'] / r['step'] for r in records if 'policy_steps' in r)
   panels = [(label, names) for label, names in PANELS if any(name in r for r in records for name in names)]
