@@ -1,4 +1,6 @@
-"""Makes the checkpoints that come with the project: python -m experiments.shipped.make --bc=RUN --full=RUN.
+"""Makes the checkpoints that come with the project.
+
+Run: python -m experiments.shipped.make --bc=RUN --full=RUN [--name=shipped] [--which=best]
 
 Copies the best policy of each run, and of its description what using it takes: no trainer, no paths.
 """
@@ -68,15 +70,14 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   given = flags.FLAGS
-  for path in (
-    ship(given.bc, given.which, 'shipped_bc'),
-    ship(given.full, given.which, 'shipped_full', 'shipped_bc'),
-  ):
+  bc, full = f'{given.name}_bc', f'{given.name}_full'
+  for path in (ship(given.bc, given.which, bc), ship(given.full, given.which, full, bc)):
     print(path, f'{sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6:.1f} MB')
 
 
 if __name__ == '__main__':
   flags.DEFINE_string('bc', None, 'Pretrained run.', required=True)
   flags.DEFINE_string('full', None, 'Run that was finetuned from it.', required=True)
+  flags.DEFINE_string('name', 'shipped', 'Written are NAME_bc and NAME_full; the demo judges shipped_*.')
   flags.DEFINE_string('which', 'best', 'Of each run: best, latest or a step.')
   app.run(main)

@@ -125,14 +125,14 @@ def _run(config: ConfigDict, workdir: Path) -> None:
   cfg, per_iteration = config.train, config.num_envs * config.ppo.horizon
   last = -(-cfg.steps // per_iteration)
   store = FinetuneCheckpoints(workdir, cfg.keep, setup)
-  actors = first_actors(setup, config.seed)
-  is_fresh = store.is_empty()
-  learner, actors, counters = store.restore_or(setup.learner, actors)
-  if counters.iteration >= last:
+  newest = store.newest()
+  is_fresh = newest is None
+  if newest is not None and newest >= last:  # on however many devices: nothing of it has to be restored
     store.close()
-    logging.info('the run in %s is complete: %d policy steps', workdir, counters.iteration * per_iteration)
+    logging.info('the run in %s is complete: %d policy steps', workdir, newest * per_iteration)
     startup.say_where(workdir)
     return
+  learner, actors, counters = store.restore_or(setup.learner, first_actors(setup, config.seed))
   learner, model_state = parallel.replicate((learner, setup.model_state))
   logging.info('compiling rollout and update')
   roll_out, update = programs.begin_to_compile(setup, config.seed, learner, model_state, actors)

@@ -38,17 +38,17 @@ class FinetuneCheckpoints:
     self._model_state = setup.model_state
     self._description = setup.description
 
-  def is_empty(self) -> bool:
-    """Whether nothing has been saved yet."""
-    return self._store.latest() is None
+  def newest(self) -> int | None:
+    """Iteration of the newest checkpoint; None where nothing has been saved yet."""
+    self._store.wait()  # what is still being written is the newest
+    return self._store.latest()
 
   def restore_or(self, learner: Learner, actors: Actor) -> tuple[Learner, Actor, Counters]:
     """The newest learner (host), actors (local devices) and counters; those given where there is no checkpoint.
 
     Raises MismatchError for a checkpoint of another model, number of environments or of devices.
     """
-    self._store.wait()  # what is still being written is the newest
-    step = self._store.latest()
+    step = self.newest()
     if step is None:
       return learner, actors, Counters()
     where = f'checkpoint {self._store.folder / str(step)}'
