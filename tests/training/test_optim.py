@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from s2e_jax import trees
-from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.config import PRESETS, policy_config
 from s2e_jax.policy.policy import Policy, example_observation
 from s2e_jax.training import optim
 
@@ -70,7 +70,7 @@ def test_the_encoder_multiplier_scales_the_encoder_and_nothing_else(scale):
   assert all(float(jnp.abs(leaf).min()) > 0 for leaf in jax.tree.leaves(plain))
 
 
-@pytest.mark.parametrize('name', ['s2e_tiny', 's2e_v1', 's2e_v2'])
+@pytest.mark.parametrize('name', sorted(PRESETS))
 @pytest.mark.parametrize('pooling', ['mean', 'flatten', 'attention'])
 def test_every_parameter_of_every_policy_is_matched_by_exactly_one_rule(name, pooling):
   config = policy_config(name, anchor_kind='fan', pooling=pooling, anchor_self_attention=True)

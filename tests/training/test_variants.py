@@ -11,7 +11,7 @@ import pytest
 
 from s2e_jax import trees
 from s2e_jax.mixture import pretrain_loss
-from s2e_jax.policy.config import policy_config
+from s2e_jax.policy.config import PRESETS, policy_config
 from s2e_jax.policy.policy import Policy, example_observation
 from s2e_jax.policy.residual import add_residual
 from s2e_jax.structs import Observation
@@ -127,7 +127,7 @@ def first_moves(params, step, state, num_updates):
   return {p: moves.get(p) for p in start}, params
 
 
-@pytest.mark.parametrize('name', ['s2e_tiny', 's2e_v1', 's2e_v2'])
+@pytest.mark.parametrize('name', sorted(PRESETS))
 @pytest.mark.parametrize('variant', sorted(variants.POLICY_RULES))
 def test_every_parameter_of_every_policy_has_its_label(name, variant):
   ram_input = 'query' if variant in RAM_VARIANTS else 'none'
