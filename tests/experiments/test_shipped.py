@@ -1,38 +1,32 @@
-"""The checkpoints that come with the project."""
+"""The checkpoints that come with the project load; what was pretrained is in the finetuned ones bit for bit."""
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import demo
+from experiments.shipped.make import HERE
 from s2e_jax.policy.residual import strip_residual
 from s2e_jax.training.restore import load_policy
 
-
-@pytest.mark.parametrize('name', ['shipped_bc', 'shipped_full'])
-def test_they_load_and_name_no_path(name):
-  assert name in demo.shipped()
-  policy, _, description = load_policy(demo.SHIPPED / name)
-  assert policy.config.name == 's2e_tiny' and description['data']['licences'] == ['Apache-2.0 (generated)']
-  size = sum(f.stat().st_size for f in (demo.SHIPPED / name).rglob('*') if f.is_file())
-  assert size < 6e6
-
-  def words(node):
-    if isinstance(node, dict):
-      return [w for v in node.values() for w in words(v)]
-    return [w for v in node for w in words(v)] if isinstance(node, list) else [node]
-
-  assert not [w for w in words(description) if isinstance(w, str) and w.startswith('/')]
-  marks = list((demo.SHIPPED / name).rglob('commit_success.txt'))
-  assert marks and not [mark for mark in marks if '/' in mark.read_text()]
+MODELS = {'shipped': 's2e_tiny', 'small': 's2e_small'}
 
 
-def test_what_was_pretrained_is_in_the_finetuned_one_bit_for_bit():
-  _, before, _ = load_policy(demo.SHIPPED / 'shipped_bc')
-  _, after, description = load_policy(demo.SHIPPED / 'shipped_full')
-  assert description['finetuned']['variant'] == 'ram'
-  plain, before = strip_residual(after['params']), dict(before['params'])
-  before.pop('clearance')  # served pretraining
-  assert jax.tree.structure(plain) == jax.tree.structure(before)
-  for x, y in zip(jax.tree.leaves(plain), jax.tree.leaves(before), strict=True):
+@pytest.mark.parametrize('name', MODELS)
+def test_a_shipped_pair_loads_and_shares_every_pretrained_bit(name):
+  plain, before, _ = load_policy(HERE / f'{name}_bc')
+  branched, after, description = load_policy(HERE / f'{name}_full')
+  assert plain.config.name == branched.config.name == MODELS[name]
+  assert plain.config.ram_input == 'none' and branched.config.ram_input == 'query'
+  assert description['finetuned']['checkpoint'] == f'{name}_bc'
+  kept = {group: tree for group, tree in before['params'].items() if group != 'clearance'}  # served pretraining
+  assert jax.tree.structure(kept) == jax.tree.structure(strip_residual(after['params']))
+  for x, y in zip(jax.tree.leaves(kept), jax.tree.leaves(strip_residual(after['params'])), strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def test_nothing_shipped_names_a_folder_of_the_machine_it_was_made_on(repo):
+  roots = [folder.encode() for folder in ('/home/', '/root/', '/tmp/', '/Users/', f'{repo.parent}/')]
+  files = [path for path in HERE.rglob('*') if path.is_file() and path.suffix != '.pyc']
+  assert len(files) > 40
+  for path in files:
+    assert not any(root in path.read_bytes() for root in roots), path
