@@ -11,13 +11,16 @@ import matplotlib
 import numpy as np
 
 from s2e_jax.closedloop.intervals import mean_interval, paired_difference
+from s2e_jax.closedloop.report import with_any_contact
 from s2e_jax.reporting import Interval, interval_cell, write_whole
 from s2e_jax.worlds.looks import LOOKS
 
 JUDGED = 'judged'  # folder of one folder per cell, LOOK_TASK, of one folder per judgement
 SEED = '_s'  # between the variant and the seed in a run's name
 _FIGURES = ('success', 'rc', 'contacts', 'contact_share', 'spl', 'speed')
-_PAIRED = ('success', 'rc', 'contacts', 'contact_share')
+_ALL = (*_FIGURES, 'any_contact')
+_PAIRED = ('success', 'rc', 'contacts', 'contact_share', 'any_contact')
+_BY_LAYOUT = ('success', 'contacts', 'any_contact')
 
 Episodes = dict[str, dict[int, dict[str, Any]]]  # policy -> number of the episode -> what became of it
 
@@ -42,7 +45,7 @@ def episodes_of(cell: Path) -> Episodes:
   return found
 
 
-def columns_of(episodes: Episodes) -> dict[str, dict[str, np.ndarray]]:
+def columns_of(episodes: Episodes) -> dict[str, Mapping[str, np.ndarray]]:
   """Figures [seeds, episodes] by variant, episodes in the same order for all.
 
   Raises ValueError when policies drove different episodes.
@@ -56,19 +59,28 @@ def columns_of(episodes: Episodes) -> dict[str, dict[str, np.ndarray]]:
     grouped.setdefault(variant_of(name), []).append(name)
   value = lambda row, figure: np.nan if row[figure] is None else float(row[figure])
   return {
-    variant: {
-      figure: np.array([[value(episodes[name][n], figure) for n in first] for name in sorted(names)])
-      for figure in _FIGURES
-    }
+    variant: with_any_contact(
+      {
+        figure: np.array([[value(episodes[name][n], figure) for n in first] for name in sorted(names)])
+        for figure in _FIGURES
+      }
+    )
     for variant, names in grouped.items()
   }
 
 
+def layouts_of(episodes: Episodes) -> np.ndarray:
+  """[episodes] names of the layouts, in the order of `columns_of`."""
+  rows = next(iter(episodes.values()))
+  return np.array([rows[n]['layout'] for n in sorted(rows)])
+
+
 def compare(
-  columns: Mapping[str, Mapping[str, np.ndarray]], reference: str, num_resamples: int = 2000
+  columns: Mapping[str, Mapping[str, np.ndarray]], reference: str, layouts: np.ndarray, num_resamples: int = 2000
 ) -> dict[str, Any]:
   """Per variant: figures with intervals over episodes (of the mean over seeds), and differences to `reference`.
 
+  layouts: [episodes] names; 'layouts' has the means of each, and how many episodes it has.
   Raises ValueError when `reference` was not judged.
   """
   if reference not in columns:
@@ -80,9 +92,14 @@ def compare(
     results[variant] = {
       'seeds': len(figures['success']),
       'success_by_seed': figures['success'].mean(axis=1).round(6).tolist(),
-      'figures': {figure: mean_interval(means[figure], num_resamples) for figure in _FIGURES},
+      'figures': {figure: mean_interval(means[figure], num_resamples) for figure in _ALL},
       'less_reference': {
         figure: paired_difference(means[figure], of_reference[figure], num_resamples) for figure in _PAIRED
+      },
+      'layouts': {
+        str(layout): {'episodes': int((layouts == layout).sum())}
+        | {figure: float(means[figure][layouts == layout].mean()) for figure in _BY_LAYOUT}
+        for layout in np.unique(layouts)
       },
     }
   return results
@@ -91,9 +108,9 @@ def compare(
 def table(results: Mapping[str, Any], reference: str) -> str:
   """Markdown of `write`'s results."""
   lines = [
-    '| look, task | policy | seeds | SR | by seed | RC | contacts | time in contact | m/s '
-    f'| SR less {reference} | RC | contacts |',
-    '|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|',
+    '| look, task | policy | seeds | SR | by seed | RC | contacts | with a contact | time in contact | m/s '
+    f'| SR less {reference} | RC | contacts | with a contact |',
+    '|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|',
   ]
   for cell, variants in results['cells'].items():
     for variant, found in variants.items():
@@ -105,15 +122,16 @@ def table(results: Mapping[str, Any], reference: str) -> str:
       words = [
         cell.replace('_', ', '), variant, str(found['seeds']), interval_cell(own['success'], '.3f'),
         ' '.join(f'{value:.3f}' for value in found['success_by_seed']), bare('rc', '.3f'), bare('contacts', '.2f'),
-        bare('contact_share', '.2f'), bare('speed', '.2f'),
+        bare('any_contact', '.3f'), bare('contact_share', '.2f'), bare('speed', '.2f'),
       ]  # fmt: skip
       if variant == reference:
-        words += ['-'] * 3
+        words += ['-'] * 4
       else:
         words += [
           interval_cell(less['success'], '+.3f'),
           interval_cell(less['rc'], '+.3f'),
           interval_cell(less['contacts'], '+.2f'),
+          interval_cell(less['any_contact'], '+.3f'),
         ]
       lines.append('| ' + ' | '.join(words) + ' |')
   return '\n'.join(lines) + '\n'
@@ -167,7 +185,9 @@ def write(out: Path, reference: str, suffix: str = '') -> str:
   results = {
     'reference': reference,
     'episodes': {name: len(next(iter(episodes.values()))) for name, episodes in cells.items()},
-    'cells': {name: compare(columns_of(episodes), reference) for name, episodes in cells.items()},
+    'cells': {
+      name: compare(columns_of(episodes), reference, layouts_of(episodes)) for name, episodes in cells.items()
+    },
   }
   write_whole(out / f'results{suffix}.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
   shown = table(results, reference)

@@ -10,8 +10,7 @@ all but the first ran out of time, and say what the robot was at when it did:
   wrong_stop: it stayed there, touched less, and hardly moved: less than 0.05 m/s on average, and less than half a
     turn in all.
   oscillation: it stayed there and moved or turned; or in its last 20 s it neither came 0.5 m nearer to the goal
-  (by
-    way) than it ever had been, nor got as far from where it had been as a third of what it drove.
+    (by way) than it ever had been, nor got as far from where it had been as a third of what it drove.
   off_route: it is at least 5 m of way farther from the goal than it once was, or farther than at the start.
   time_out: all else: on its way, but too late.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _MAIN = {
   'speed m/s': ('speed', '.2f'),
 }
 _CONTACT = {
+  'episodes with a contact': ('any_contact', '.3f'),
   'in contact, share of time': ('contact_share', '.3f'),
   'contacts per 100 m': ('contacts_per_100m', '.2f'),
   'by the robot': ('contacts_by_robot', '.2f'),
@@ -34,7 +36,13 @@ _CONTACT = {
   'of these walked into it': ('hit_by_people', '.2f'),
   'least gap to people m': ('person_gap', '.2f'),
 }
-_PAIRED = {'SR': ('success', '+.3f'), 'RC': ('rc', '+.3f'), 'CT': ('contacts', '+.2f')}
+_PAIRED = {
+  'SR': ('success', '+.3f'),
+  'RC': ('rc', '+.3f'),
+  'CT': ('contacts', '+.2f'),
+  'with a contact': ('any_contact', '+.3f'),
+}
+_BY_LAYOUT = ('success', 'contacts', 'any_contact')
 _NOT_AVERAGED = ('failure', 'metres', 'seconds', 'nan_commands')
 
 
@@ -48,10 +56,11 @@ def summarise(figures: Mapping[str, Figures], num_resamples: int = 2000) -> dict
   counts = {name: len(f['success']) for name, f in figures.items()}
   if len(set(counts.values())) != 1:
     raise ValueError(f'policies were judged on {counts} episodes: comparisons need the same ones for all')
+  figures = {name: with_any_contact(f) for name, f in figures.items()}
   policies = {}
   for name, f in figures.items():
     metrics: dict[str, Interval] = {
-      key: mean_interval(values, num_resamples, is_share=key == 'success')
+      key: mean_interval(values, num_resamples, is_share=key in ('success', 'any_contact'))
       for key, values in f.items()
       if key not in _NOT_AVERAGED
     }
@@ -76,6 +85,26 @@ def summarise(figures: Mapping[str, Figures], num_resamples: int = 2000) -> dict
   return {'num_episodes': next(iter(counts.values())), 'policies': policies, 'pairs': pairs}
 
 
+def with_any_contact(figures: Figures) -> Figures:
+  """The figures with `any_contact`, 1 where an episode has a contact: who gets stuck at the first has one CT."""
+  return {**figures, 'any_contact': (np.asarray(figures['contacts']) > 0).astype(float)}
+
+
+def by_layout(figures: Mapping[str, Figures], layouts: Sequence[str]) -> dict[str, Any]:
+  """{layout: {'num_episodes', 'policies': {name: {figure: mean}}}}, the commonest layout first.
+
+  layouts: [B] names of the episodes' layouts.
+  """
+  names = np.asarray(layouts)
+  figures = {name: with_any_contact(f) for name, f in figures.items()}
+  found: dict[str, Any] = {}
+  for layout, count in sorted(Counter(layouts).items(), key=lambda item: (-item[1], item[0])):
+    is_here = names == layout
+    means = {name: {key: float(f[key][is_here].mean()) for key in _BY_LAYOUT} for name, f in figures.items()}
+    found[layout] = {'num_episodes': count, 'policies': means}
+  return found
+
+
 def episode_rows(
   figures: Mapping[str, Figures], layouts: Sequence[str], first: int = 0
 ) -> Iterator[dict[str, Any]]:
@@ -89,7 +118,10 @@ def episode_rows(
 
 
 def table(results: Mapping[str, Any]) -> str:
-  """The Markdown page of `summarise`'s results; 'settings' (name: value), 'checkpoints', 'notes' if any."""
+  """The Markdown page of `summarise`'s results; 'settings' (name: value), 'checkpoints', 'notes' if any.
+
+  'layouts' of `by_layout`, if any.
+  """
   policies = results['policies']
   metrics = {name: policy['metrics'] for name, policy in policies.items()}
   settings = ', '.join(f'{name} {value}' for name, value in results.get('settings', {}).items())
@@ -120,6 +152,12 @@ def table(results: Mapping[str, Any]) -> str:
   ]
   for name, policy in policies.items():
     lines.append(f'| {name} | ' + ' | '.join(str(policy['failures'][c]) for c in CLASSES) + ' |')
+  if 'layouts' in results:
+    lines += ['', '## By layout: SR / CT', '']
+    lines += ['| layout | episodes | ' + ' | '.join(policies) + ' |', '|---|---:|' + '---:|' * len(policies)]
+  for layout, here in results.get('layouts', {}).items():
+    cells = [f'{mean["success"]:.2f} / {mean["contacts"]:.2f}' for mean in here['policies'].values()]
+    lines.append(f'| {layout} | {here["num_episodes"]} | ' + ' | '.join(cells) + ' |')
   if results['pairs']:
     lines += ['', '## Differences on the same episodes (first minus second)', '']
     lines += [

@@ -149,15 +149,16 @@ def evaluate_closedloop(
     pictures.require_pyav()
   judged = judge(env, contenders, keys, batch, level, num_devices=num_devices)
   last = first_episode + num_episodes - 1
+  numbers = next(iter(judged.traces.values())).layout
+  names = [layouts[i] if 0 <= i < len(layouts) else 'drawn' for i in np.asarray(numbers).tolist()]
   results = report.summarise(judged.figures, num_resamples)
   results = {
     'settings': {'split': split, 'episodes': f'{first_episode} to {last}', 'level': level, **(settings or {})},
     'notes': list(notes),
     'checkpoints': dict(checkpoints or {}),
     **results,
+    'layouts': report.by_layout(judged.figures, names),
   }
-  numbers = next(iter(judged.traces.values())).layout
-  names = [layouts[i] if 0 <= i < len(layouts) else 'drawn' for i in np.asarray(numbers).tolist()]
   for path in report.write_report(results, report.episode_rows(judged.figures, names, first_episode), out):
     logging.info('wrote %s', path)
   footprint = env.config.robot.footprint

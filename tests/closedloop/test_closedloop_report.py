@@ -101,11 +101,26 @@ def test_the_page_tells_the_figures(tmp_path):
   assert (pair['first'], pair['second']) == ('full', 'bc')
   assert pair['difference']['success']['value'] == 0.5 and pair['difference']['contacts']['value'] == -1.0
   assert pair['mcnemar'] == {'only_ours': 2, 'only_others': 0, 'p': 0.5}
-  rows = list(report.episode_rows(both, ['straight', 'curve', 'corner', 'plaza'], first=10))
+  layouts = ['straight', 'curve', 'corner', 'curve']
+  rows = list(report.episode_rows(both, layouts, first=10))
   assert rows[5]['policy'] == 'bc' and rows[5]['episode'] == 11 and rows[5]['layout'] == 'curve'
   assert (
     rows[5]['failure'] == 'collision_stuck' and rows[5]['success'] is False and rows[5]['time_to_goal'] is None
   )
+  metrics = {name: policy['metrics']['any_contact'] for name, policy in results['policies'].items()}
+  assert metrics['full']['value'] == 0.5
+  assert metrics['bc']['value'] == 1.0
+  assert metrics['bc']['low'] == pytest.approx(4 / (4 + 3.841), rel=1e-3)  # Wilson's n / (n + z^2)
+  assert pair['difference']['any_contact']['value'] == -0.5
+  results['layouts'] = report.by_layout(both, layouts)
+  assert list(results['layouts']) == ['curve', 'corner', 'straight']
+  assert results['layouts']['curve'] == {
+    'num_episodes': 2,
+    'policies': {
+      'full': {'success': 0.5, 'contacts': 1.0, 'any_contact': 0.5},
+      'bc': {'success': 0.0, 'contacts': 1.5, 'any_contact': 1.0},
+    },
+  }
   results['checkpoints'] = {'bc': {'path': 'runs/bc', 'model': 's2e_tiny', 'step': 7}}
   paths = report.write_report(results, rows, tmp_path)
   assert {p.name for p in paths} == {'results.json', 'episodes.jsonl', 'table.md'}
@@ -113,6 +128,7 @@ def test_the_page_tells_the_figures(tmp_path):
   text = (tmp_path / 'table.md').read_text()
   assert '- bc: `runs/bc` (s2e_tiny, step 7)' in text
   assert '| full | 0.750 [' in text and '| bc | 1 | 3 | 0 | 0 | 0 | 0 |' in text and '| 2 / 0 | 0.5 |' in text
+  assert '| curve | 2 | 0.50 / 1.00 | 0.00 / 1.50 |' in text
   assert 'bc gave 5 commands that are not numbers' in text
 
 

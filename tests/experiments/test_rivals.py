@@ -7,6 +7,8 @@ import pytest
 
 from experiments.rivals import compare, run
 
+LAYOUTS = ('straight', 'courtyard')
+BY_LAYOUT = {'success': 1.0, 'contacts': 0.5, 'any_contact': 1.0}
 FIGURES = ('rc', 'contacts', 'contact_share', 'spl', 'speed')
 
 
@@ -14,7 +16,8 @@ def judged(folder, success, first=0):
   """episodes.jsonl of policies with these outcomes, {name: [0 or 1, ...]}; other figures follow from them."""
   folder.mkdir(parents=True)
   rows = [
-    {'policy': name, 'episode': first + n, 'success': bool(won)} | dict.fromkeys(FIGURES, 0.5 * won)
+    {'policy': name, 'episode': first + n, 'layout': LAYOUTS[n % 2], 'success': bool(won)}
+    | dict.fromkeys(FIGURES, 0.5 * won)
     for name, outcomes in success.items()
     for n, won in enumerate(outcomes)
   ]
@@ -45,6 +48,14 @@ def test_seeds_are_pooled_and_differences_paired_by_episode(study):
   np.testing.assert_allclose([found['low'], found['high']], np.percentile(means, [2.5, 97.5]), atol=0.1)
   assert ram['figures']['rc']['value'] == pytest.approx(0.5 * by_episode.mean())
   assert results['episodes'] == {'B_both': 6}
+  # whoever arrives has half a contact here, and so an episode with one
+  assert ram['figures']['any_contact']['value'] == pytest.approx(by_episode.mean())
+  assert ram['less_reference']['any_contact']['value'] == pytest.approx(change.mean())
+  assert ram['layouts'] == {
+    name: {'episodes': 3}
+    | {key: pytest.approx(share * by_episode[i::2].mean()) for key, share in BY_LAYOUT.items()}
+    for i, name in enumerate(LAYOUTS)
+  }
   assert '| B, both | ram | 2 |' in shown and (study / 'table.md').read_text() == shown
   assert (study / 'success.png').stat().st_size > 1000
 
