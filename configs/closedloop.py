@@ -53,11 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if not density:
     config.world.layouts = ConfigDict({name: 1.0 for name in OPEN_LAYOUTS})
   config.task = args.task  # its name, for the report
-  config.env = common.env_block(args.robot)
-  config.env.time_limit = 10.0 if args.smoke else 60.0
-  config.env.end_on_collision = False  # contact only counts
-  for name in config.env.rewards:
-    config.env.rewards[name] = 0.0  # nobody is paid
+  config.env = common.judging_env_block(args.robot, args.smoke)
   # of the camera that policies see through: its size is the policy's
   config.picture = ConfigDict(dict(nearest=8, shadow=True))
 

@@ -45,11 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.controller.lookahead = 2  # waypoint that is driven to, 0.25 s each
   config.controller.rule = 'arc'  # arc | first (the authors' sibling code)
 
-  config.env = common.env_block(args.robot)
-  config.env.time_limit = 10.0 if args.smoke else 60.0
-  config.env.end_on_collision = False  # contact only counts
-  for name in config.env.rewards:
-    config.env.rewards[name] = 0.0  # nobody is paid
+  config.env = common.judging_env_block(args.robot, args.smoke)
 
   config.splats = ConfigDict()
   config.splats.budget = args.budget  # gaussians per picture, coarser ones where more are in view; 0 draws all
