@@ -13,7 +13,7 @@ _PARTS = ('simulate', 'render', 'encode', 'decide', 'update')
 # what is drawn together; only what a run has
 PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
   ('share of episodes in training', ('episodes/success', 'episodes/collision', 'episodes/time_out')),
-  ('validation, deterministic', ('validation/success', 'validation/route_completion')),
+  ('validation, deterministic', ('validation/success', 'validation/route_completion', 'validation/any_contact')),
   ('reward per step', ('rollout/reward', 'rollout/reward/arrival', 'rollout/reward/collision')),
   ('nats', ('ppo/entropy', 'rollout/score_entropy')),
   ('level of the worlds', ('rollout/level',)),

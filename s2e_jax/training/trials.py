@@ -20,6 +20,7 @@ from s2e_jax.closedloop import pictures
 from s2e_jax.closedloop.episodes import Traces
 from s2e_jax.closedloop.metrics import CLASSES, episode_metrics
 from s2e_jax.closedloop.policies import Contender, camera_policy
+from s2e_jax.closedloop.report import with_any_contact
 from s2e_jax.closedloop.run import Judged, judge
 from s2e_jax.closedloop.splits import episode_keys
 from s2e_jax.reporting import write_whole
@@ -27,7 +28,13 @@ from s2e_jax.sim import settings
 from s2e_jax.training.agent import Agent
 
 FOLDER, BEFORE, FILM = 'trials', 'before.npz', 'before_and_after.mp4'
-_FIGURES = {'success': 'success', 'rc': 'route_completion', 'contacts': 'contacts', 'speed': 'speed'}
+_FIGURES = {
+  'success': 'success',
+  'rc': 'route_completion',
+  'contacts': 'contacts',
+  'any_contact': 'any_contact',
+  'speed': 'speed',
+}
 
 
 def check(block: ConfigDict) -> None:
@@ -45,7 +52,7 @@ def check(block: ConfigDict) -> None:
 
 def figures_of(judged: Judged, name: str) -> dict[str, float]:
   """Means over the episodes of one contender, and the share of each way to end."""
-  figures = judged.figures[name]
+  figures = with_any_contact(judged.figures[name])
   means = {f'validation/{shown}': float(np.mean(figures[own])) for own, shown in _FIGURES.items()}
   shares = np.bincount(figures['failure'].astype(int), minlength=len(CLASSES)) / len(figures['failure'])
   return means | {f'validation/ends/{end}': float(s) for end, s in zip(CLASSES[1:], shares[1:], strict=True)}
@@ -86,7 +93,7 @@ class Trials:
       np.savez_compressed(packed, **leaves)
       write_whole(self._folder / BEFORE, packed.getvalue())
     figures = figures_of(judged, 'now')
-    shown = ('success', 'route_completion', 'contacts')
+    shown = ('success', 'route_completion', 'contacts', 'any_contact')
     logging.info('trial: %s', '  '.join(f'{name} {figures["validation/" + name]:.3f}' for name in shown))
     return figures
 

@@ -29,10 +29,12 @@ def traces_of(reached, speed=1.0):
   x = np.where(arrived[:, None], np.minimum(t, 6.0), np.minimum(t, 3.0))
   position = np.stack([x, np.zeros_like(x)], axis=-1)
   none = np.zeros((NUM, STEPS), bool)
+  contact = none.copy()
+  contact[-1, [1, 7]] = True
   return Traces(
     position=position, yaw=0 * x, speed=0 * x + speed, way=6.0 - x, gap=0 * x + 1e3,
     clearance=0 * x + 1e3,
-    people=np.zeros((NUM, STEPS + 1, 1, 2)), command=np.zeros((NUM, STEPS, 2)), contact=none, by_robot=none,
+    people=np.zeros((NUM, STEPS + 1, 1, 2)), command=np.zeros((NUM, STEPS, 2)), contact=contact, by_robot=none,
     hit_kind=np.zeros((NUM, STEPS), int), num_steps=np.full(NUM, STEPS), has_arrived=arrived,
     nan_actions=np.zeros(NUM, int), scene=np.zeros((NUM, 1)), is_person=np.zeros((NUM, 1), bool),
     goal=np.tile([6.0, 0.0], (NUM, 1)), path_length=np.full(NUM, 6.0), layout=np.zeros(NUM, int),
@@ -88,6 +90,9 @@ def test_a_trial_judges_by_the_rules_of_judging_and_tells_means(agent, config, t
   assert figures['validation/success'] == pytest.approx(1 / 3)
   # 3 m of the 5 m that lie before the goal's radius, twice
   assert figures['validation/route_completion'] == pytest.approx((1 + 2 * 0.6) / 3)
+  # two contacts in one of the three
+  assert figures['validation/contacts'] == pytest.approx(2 / 3)
+  assert figures['validation/any_contact'] == pytest.approx(1 / 3)
   assert sum(v for k, v in figures.items() if '/ends/' in k) == pytest.approx(2 / 3)
 
 
