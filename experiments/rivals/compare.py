@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from s2e_jax.closedloop.intervals import mean_interval, paired_difference
-from s2e_jax.closedloop.report import with_any_contact
+from s2e_jax.closedloop.report import by_layout, with_any_contact
 from s2e_jax.reporting import Interval, interval_cell, write_whole
 from s2e_jax.worlds.looks import LOOKS
 
@@ -20,7 +20,6 @@ SEED = '_s'  # between the variant and the seed in a run's name
 _FIGURES = ('success', 'rc', 'contacts', 'contact_share', 'spl', 'speed')
 _ALL = (*_FIGURES, 'any_contact')
 _PAIRED = ('success', 'rc', 'contacts', 'contact_share', 'any_contact')
-_BY_LAYOUT = ('success', 'contacts', 'any_contact')
 
 Episodes = dict[str, dict[int, dict[str, Any]]]  # policy -> number of the episode -> what became of it
 
@@ -69,14 +68,17 @@ def columns_of(episodes: Episodes) -> dict[str, Mapping[str, np.ndarray]]:
   }
 
 
-def layouts_of(episodes: Episodes) -> np.ndarray:
+def layouts_of(episodes: Episodes) -> list[str]:
   """[episodes] names of the layouts, in the order of `columns_of`."""
   rows = next(iter(episodes.values()))
-  return np.array([rows[n]['layout'] for n in sorted(rows)])
+  return [rows[n]['layout'] for n in sorted(rows)]
 
 
 def compare(
-  columns: Mapping[str, Mapping[str, np.ndarray]], reference: str, layouts: np.ndarray, num_resamples: int = 2000
+  columns: Mapping[str, Mapping[str, np.ndarray]],
+  reference: str,
+  layouts: Sequence[str],
+  num_resamples: int = 2000,
 ) -> dict[str, Any]:
   """Per variant: figures with intervals over episodes (of the mean over seeds), and differences to `reference`.
 
@@ -85,10 +87,14 @@ def compare(
   """
   if reference not in columns:
     raise ValueError(f'{reference!r} was not judged here, only {sorted(columns)}')
-  of_reference = {figure: values.mean(axis=0) for figure, values in columns[reference].items()}
+  over_seeds = {
+    variant: {figure: values.mean(axis=0) for figure, values in figures.items()}
+    for variant, figures in columns.items()
+  }
+  of_reference, of_layouts = over_seeds[reference], by_layout(over_seeds, layouts)
   results = {}
   for variant, figures in columns.items():
-    means = {figure: values.mean(axis=0) for figure, values in figures.items()}
+    means = over_seeds[variant]
     results[variant] = {
       'seeds': len(figures['success']),
       'success_by_seed': figures['success'].mean(axis=1).round(6).tolist(),
@@ -97,9 +103,8 @@ def compare(
         figure: paired_difference(means[figure], of_reference[figure], num_resamples) for figure in _PAIRED
       },
       'layouts': {
-        str(layout): {'episodes': int((layouts == layout).sum())}
-        | {figure: float(means[figure][layouts == layout].mean()) for figure in _BY_LAYOUT}
-        for layout in np.unique(layouts)
+        layout: {'episodes': found['num_episodes'], **found['policies'][variant]}
+        for layout, found in of_layouts.items()
       },
     }
   return results

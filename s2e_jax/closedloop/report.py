@@ -93,10 +93,9 @@ def with_any_contact(figures: Figures) -> Figures:
 def by_layout(figures: Mapping[str, Figures], layouts: Sequence[str]) -> dict[str, Any]:
   """{layout: {'num_episodes', 'policies': {name: {figure: mean}}}}, the commonest layout first.
 
-  layouts: [B] names of the episodes' layouts.
+  figures: of `with_any_contact`. layouts: [B] names of the episodes' layouts.
   """
   names = np.asarray(layouts)
-  figures = {name: with_any_contact(f) for name, f in figures.items()}
   found: dict[str, Any] = {}
   for layout, count in sorted(Counter(layouts).items(), key=lambda item: (-item[1], item[0])):
     is_here = names == layout

@@ -157,7 +157,7 @@ def evaluate_closedloop(
     'notes': list(notes),
     'checkpoints': dict(checkpoints or {}),
     **results,
-    'layouts': report.by_layout(judged.figures, names),
+    'layouts': report.by_layout({name: report.with_any_contact(f) for name, f in judged.figures.items()}, names),
   }
   for path in report.write_report(results, report.episode_rows(judged.figures, names, first_episode), out):
     logging.info('wrote %s', path)

@@ -112,7 +112,7 @@ def test_the_page_tells_the_figures(tmp_path):
   assert metrics['bc']['value'] == 1.0
   assert metrics['bc']['low'] == pytest.approx(4 / (4 + 3.841), rel=1e-3)  # Wilson's n / (n + z^2)
   assert pair['difference']['any_contact']['value'] == -0.5
-  results['layouts'] = report.by_layout(both, layouts)
+  results['layouts'] = report.by_layout({name: report.with_any_contact(f) for name, f in both.items()}, layouts)
   assert list(results['layouts']) == ['curve', 'corner', 'straight']
   assert results['layouts']['curve'] == {
     'num_episodes': 2,
