@@ -138,6 +138,7 @@ def env_block(robot: str = 'delivery') -> ConfigDict:
           lateral_offset=-0.005,
           off_pavement=-0.02,
           personal_space=-0.05,
+          obstacle_space=0.0,  # ours: driving close to things
           command_change=-0.01,
           turning_rate=-0.005,
           path_distance=-0.005,

@@ -10,7 +10,8 @@ from configs import common
 
 
 def sweep(add: Callable[..., None]) -> None:
-  """All terms first, then one less each."""
+  """All terms first, then one less each of those that are on."""
   add(seed=0)
-  for name in common.env_block().rewards:
-    add(**{f'env.rewards.{name}': 0.0})
+  for name, weight in common.env_block().rewards.items():
+    if weight:
+      add(**{f'env.rewards.{name}': 0.0})

@@ -186,6 +186,8 @@ class UrbanEnv(Env):
         lateral_offset=around.share,
         is_off_pavement=around.is_off,
         person_distance=observe.person_gap(after.people, pose_of(after.base), robot.footprint),
+        clearance=after.base.touch.clearance,
+        speed_share=jnp.abs(after.base.velocity[0]) / robot.max_speed,
         command=after.command,
         last_command=before.command,
         command_range=high - low,

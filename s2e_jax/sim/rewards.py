@@ -1,8 +1,9 @@
 """Rewards R_G + R_R + R_H of S2E (arXiv:2507.22028): a pure function per term; its name is config key and metric.
 
 Goal R_G: `arrival`, `collision` (paid once) and three potential-based distance terms, gamma Phi(s') - Phi(s).
-Rules R_R: `lateral_offset`, `off_pavement`, `personal_space`. Habits R_H: `command_change`, `turning_rate`,
-`path_distance`. Terms of R_R and R_H are costs in 0..1 times the policy's time step; their weights are negative.
+Rules R_R: `lateral_offset`, `off_pavement`, `personal_space`, `obstacle_space` (ours, off by default). Habits R_H:
+`command_change`, `turning_rate`, `path_distance`. Terms of R_R and R_H are costs in 0..1 times the policy's time
+step; their weights are negative.
 
 Deviation: URBAN-SIM pays its distance terms at every step, so that hovering outside the goal beats arriving; as
 potentials they cannot change which policy is best. That theorem (Ng, Harada and Russell 1999; for episodes Grzes
@@ -30,12 +31,14 @@ DEFAULT_WEIGHTS = {
   'lateral_offset': -0.005,
   'off_pavement': -0.02,
   'personal_space': -0.05,
+  'obstacle_space': 0.0,
   'command_change': -0.01,
   'turning_rate': -0.005,
   'path_distance': -0.005,
 }
 FAR_SCALE, COARSE_SCALE, FINE_SCALE = 30.0, 5.0, 1.0  # m
 PERSONAL_SPACE = 1.0  # m between the bodies
+OBSTACLE_SPACE = 0.5  # m between the footprint and anything
 PATH_SCALE = 2.0  # m from the reference path at which its cost is full
 
 
@@ -48,6 +51,8 @@ class Transition:
   distance, next_distance: [] m of geodesic distance to the goal in s and s'.
   lateral_offset: [] distance from the middle of the nearest pavement over half its width, in s'.
   is_off_pavement: [] bool in s'. person_distance: [] m between the robot's body and the nearest person's in s'.
+  clearance: [] m between the footprint and the nearest thing, wall or person in s'. speed_share: [] of the robot's
+  top speed, at which it drives in s', either way.
   command, last_command: [2] (m/s, rad/s) held in this step and the one before.
   command_range: [2] largest possible difference between two commands.
   yaw_rate, max_yaw_rate: [] rad/s reached in s' and the robot's limit.
@@ -63,6 +68,8 @@ class Transition:
   lateral_offset: jax.Array
   is_off_pavement: jax.Array
   person_distance: jax.Array
+  clearance: jax.Array
+  speed_share: jax.Array
   command: jax.Array
   last_command: jax.Array
   command_range: jax.Array
@@ -118,6 +125,11 @@ def personal_space(t: Transition) -> jax.Array:
   return jnp.clip(1 - t.person_distance / PERSONAL_SPACE, 0.0, 1.0) * t.dt
 
 
+def obstacle_space(t: Transition) -> jax.Array:
+  """Cost max(0, 1 - c / 0.5 m) of driving close to anything, by the share of top speed: standing there is free."""
+  return jnp.clip(1 - t.clearance / OBSTACLE_SPACE, 0.0, 1.0) * jnp.minimum(t.speed_share, 1.0) * t.dt
+
+
 def command_change(t: Transition) -> jax.Array:
   """Cost of changing the command: mean over speed and turning rate of the change over its range."""
   return jnp.mean(jnp.minimum(jnp.abs(t.command - t.last_command) / t.command_range, 1.0)) * t.dt
@@ -137,7 +149,7 @@ TERMS: dict[str, Callable[[Transition], jax.Array]] = {
   term.__name__: term
   for term in (
     arrival, collision, distance_far, distance_coarse, distance_fine,
-    lateral_offset, off_pavement, personal_space,
+    lateral_offset, off_pavement, personal_space, obstacle_space,
     command_change, turning_rate, path_distance,
   )
 }  # fmt: skip

@@ -15,7 +15,7 @@ def transition(**changes):
   """A robot that stands in the middle of the pavement, far from everything, on its path."""
   fields = dict(
     has_arrived=False, has_collided=False, is_terminal=False, distance=20.0, next_distance=20.0,
-    lateral_offset=0.0, is_off_pavement=False, person_distance=50.0,
+    lateral_offset=0.0, is_off_pavement=False, person_distance=50.0, clearance=50.0, speed_share=0.0,
     command=(0.0, 0.0), last_command=(0.0, 0.0), command_range=(1.9, 3.0), yaw_rate=0.0, max_yaw_rate=1.5,
     path_distance=0.0, discount=GAMMA, dt=DT,
   )  # fmt: skip
@@ -42,8 +42,8 @@ def episode_return(distances, end=None, **changes):
 def test_every_term_has_the_hand_worked_value():
   t = transition(
     has_arrived=True, has_collided=True, distance=10.0, next_distance=9.0, lateral_offset=0.4,
-    is_off_pavement=True, person_distance=0.25, command=(1.5, -0.5), last_command=(0.55, 1.0),
-    yaw_rate=-0.75, path_distance=0.5,
+    is_off_pavement=True, person_distance=0.25, clearance=0.2, speed_share=0.8,
+    command=(1.5, -0.5), last_command=(0.55, 1.0), yaw_rate=-0.75, path_distance=0.5,
   )  # fmt: skip
   expected = {
     'arrival': 1.0,
@@ -54,6 +54,7 @@ def test_every_term_has_the_hand_worked_value():
     'lateral_offset': 0.25 * 0.4,
     'off_pavement': 0.25,
     'personal_space': 0.25 * 0.75,
+    'obstacle_space': 0.25 * 0.6 * 0.8,
     'command_change': 0.25 * (0.95 / 1.9 + 1.5 / 3.0) / 2,
     'turning_rate': 0.25 * 0.25,
     'path_distance': 0.25 * 0.25,
@@ -68,10 +69,17 @@ def test_every_term_has_the_hand_worked_value():
 
 def test_costs_saturate_at_their_full_rate():
   t = transition(
-    lateral_offset=7.0, person_distance=-0.3, command=(9.0, 9.0), last_command=(-9.0, -9.0), yaw_rate=20.0,
-    path_distance=30.0,
+    lateral_offset=7.0, person_distance=-0.3, clearance=0.0, speed_share=1.2,
+    command=(9.0, 9.0), last_command=(-9.0, -9.0), yaw_rate=20.0, path_distance=30.0,
   )  # fmt: skip
-  for name in ('lateral_offset', 'personal_space', 'command_change', 'turning_rate', 'path_distance'):
+  for name in (
+    'lateral_offset',
+    'personal_space',
+    'obstacle_space',
+    'command_change',
+    'turning_rate',
+    'path_distance',
+  ):
     assert float(TERMS[name](t)) == DT, name
 
 
@@ -140,12 +148,20 @@ def test_weight_zero_ablates_one_term_even_where_it_is_not_finite():
 def test_each_term_can_be_ablated(name):
   busy = dict(
     has_arrived=True, has_collided=True, distance=3.0, next_distance=2.0, lateral_offset=0.5, is_off_pavement=True,
-    person_distance=0.5, command=(1.0, 0.5), yaw_rate=1.0, path_distance=1.0,
+    person_distance=0.5, clearance=0.3, speed_share=0.6, command=(1.0, 0.5), yaw_rate=1.0, path_distance=1.0,
   )  # fmt: skip
-  full = reward_terms(transition(**busy), DEFAULT_WEIGHTS)
+  on = {'obstacle_space': -0.1}  # the one that is off by default
+  full = reward_terms(transition(**busy), reward_weights(on))
   assert float(full[name]) != 0
-  rest = reward(weights={name: 0}, **busy)
+  rest = reward(weights=on | {name: 0}, **busy)
   assert rest == pytest.approx(float(sum(full.values())) - float(full[name]), abs=1e-6)
+
+
+def test_standing_beside_a_thing_is_free_and_driving_there_costs_by_the_metre():
+  cost = lambda share: float(TERMS['obstacle_space'](transition(clearance=0.25, speed_share=share)))
+  assert cost(0.0) == 0.0 and cost(1.0) == 0.5 * DT
+  assert 2 * cost(0.5) == cost(1.0)  # the same way at half the speed takes twice the steps
+  assert float(TERMS['obstacle_space'](transition(clearance=0.5, speed_share=1.0))) == 0.0
 
 
 def test_unknown_terms_name_the_nearest_one():
