@@ -32,7 +32,9 @@ def test_the_ablation_of_rewards_leaves_every_term_out_once(repo):
   first, *others = sweep.load_settings(repo / 'configs' / 'sweeps' / 'rewards.py')
   terms = finetune.get_config().env.rewards
   assert first == {'seed': 0}  # all terms, to compare with
-  assert [set(setting) for setting in others] == [{f'env.rewards.{name}'} for name, weight in terms.items() if weight]
+  assert [set(setting) for setting in others] == [
+    {f'env.rewards.{name}'} for name, weight in terms.items() if weight
+  ]
   assert all(value == 0.0 for setting in others for value in setting.values())
 
 

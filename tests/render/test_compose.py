@@ -16,6 +16,8 @@ from s2e_jax.render.view import View
 from s2e_jax.scene import MAX_PRIMITIVES
 from s2e_jax.worlds.builders import empty_scene, with_box
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 H, W = 24, 48
 OPTIONS = SplatOptions(H, W, smallest=64)
 
