@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -48,26 +48,32 @@ def drawn_command(mixture: CommandMixture) -> jax.Array:
   return jnp.take_along_axis(mixture.mean, mode[:, None, None], axis=1)[:, 0]
 
 
-def contenders_of(paths: Sequence[Path], config: ConfigDict, robot: RobotDescription) -> list[Contender]:
-  """Every policy as it is judged, and with drawn modes; policies of one shape share two programs.
+def lineup(
+  paths: Sequence[Path],
+  config: ConfigDict,
+  robot: RobotDescription,
+  choose: Callable[[CommandMixture], jax.Array] = mode_command,
+) -> list[Contender]:
+  """Every policy, acting as `choose` says, by default as it is judged; policies of one shape share a program.
 
   Raises ValueError as `make_contenders` does, for a camera too that a policy was not trained with.
   """
-  worlds = settings.world_config(config.world, robot)
-  best, drawn = (
-    make_contenders(
-      (),
-      paths,
-      robot,
-      cameras=functools.partial(cameras_of, worlds),
-      which=config.which,
-      allow_other_camera=config.allow_other_camera,
-      choose=choose,
-      **config.controller.to_dict(),
-      **config.picture.to_dict(),
-    ).contenders
-    for choose in (mode_command, drawn_command)
-  )
+  return make_contenders(
+    (),
+    paths,
+    robot,
+    cameras=functools.partial(cameras_of, settings.world_config(config.world, robot)),
+    which=config.which,
+    allow_other_camera=config.allow_other_camera,
+    choose=choose,
+    **config.controller.to_dict(),
+    **config.picture.to_dict(),
+  ).contenders
+
+
+def contenders_of(paths: Sequence[Path], config: ConfigDict, robot: RobotDescription) -> list[Contender]:
+  """Every policy as it is judged, and with drawn modes."""
+  best, drawn = (lineup(paths, config, robot, choose) for choose in (mode_command, drawn_command))
   renamed = [dataclasses.replace(contender, name=contender.name + DRAWN) for contender in drawn]
   return [contender for both in zip(best, renamed, strict=True) for contender in both]
 
