@@ -17,7 +17,6 @@ from s2e_jax.data.dataset import Dataset, fold_split, open_dataset, share_of
 from s2e_jax.data.loader import make_loader
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.policy.config import PolicyConfig
-from s2e_jax.sim.demonstrations import DemoOptions, write_demonstrations
 from s2e_jax.structs import MIN_STEP_LENGTH
 from s2e_jax.training import parallel
 
@@ -49,6 +48,9 @@ def open_source(config: ConfigDict, workdir: Path, height: int, width: int) -> S
   if not config.data.path:
     logging.info('config.data.path is empty: the run uses SYNTHETIC video in %s', path)
     if jax.process_index() == 0 and not (path / 'dataset_info.json').exists():
+      # the simulator takes seconds to import, and a dataset that is there does without it
+      from s2e_jax.sim.demonstrations import DemoOptions, write_demonstrations
+
       synthetic = config.synthetic.to_dict()
       num_clips, seed = synthetic.pop('num_clips'), synthetic.pop('seed')
       options = DemoOptions(height=height, width=width, **synthetic)
