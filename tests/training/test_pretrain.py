@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,64 +7,14 @@ import optax
 import pytest
 
 from s2e_jax import mixture
-from s2e_jax.policy.config import policy_config
-from s2e_jax.policy.policy import Policy, example_observation
-from s2e_jax.structs import NUM_CLEARANCES, SegmentBatch
-from s2e_jax.training import optim, parallel, pretrain
+from s2e_jax.policy.policy import example_observation
+from s2e_jax.training import parallel, pretrain
+from tests.training.small_pretraining import make_state, random_batch, small_policy
+
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
 
 OPTIONS = pretrain.LossOptions()
 PLAIN = dict(steps=150, learning_rate_peak=5e-3, warmup_steps=0, weight_decay=0.0)
-
-
-def small_policy(**overrides):
-  sizes = dict(
-    image_height=16, image_width=32, num_history=3, width=16, num_context_layers=1, num_decoder_layers=1,
-    num_heads=2, mlp_dim=24, num_anchors=4,
-  )  # fmt: skip
-  return Policy(policy_config('s2e_tiny', **(sizes | overrides)), axis_name=parallel.AXIS)
-
-
-def random_batch(policy, seed, num_segments=16, num_windows=5):
-  """Segments whose masks are uneven, so that devices hold unequal numbers of windows."""
-  c, rng = policy.config, np.random.default_rng(seed)
-  b, w, h = num_segments, num_windows, c.horizon
-  steps = rng.normal(size=(b, w, h, 2)).astype(np.float32) * 0.1 + np.float32([0.2, 0.0])
-  window_mask = rng.uniform(size=(b, w)) < np.linspace(0.0, 1.0, b)[:, None]
-  return SegmentBatch(
-    frames=rng.integers(0, 256, (b, w + c.num_history - 1, c.image_height, c.image_width, 3), np.uint8),
-    goal_in_robot=rng.normal(size=(b, w, 2)).astype(np.float32) * 5,
-    has_goal=rng.uniform(size=(b, w)) < 0.5,
-    waypoints_in_robot=np.where(window_mask[..., None, None], np.cumsum(steps, axis=2), np.nan).astype(np.float32),
-    waypoint_mask=(np.arange(h) < rng.integers(5, h + 1, (b, w, 1))),
-    window_mask=window_mask,
-    clearances=np.where(rng.uniform(size=(b, w, NUM_CLEARANCES)) < 0.7, 3.0, np.nan).astype(np.float32),
-  )
-
-
-def make_state(policy, steps=50, ema=0.0, **options):
-  variables = jax.jit(policy.init)(jax.random.key(0), example_observation(policy.config))
-  settings = dict(learning_rate_peak=1e-2, warmup_steps=2, weight_decay=0.05, b2=0.95) | options
-  tx = optim.make_optimizer(variables['params'], steps, **settings)
-  return optim.init_state(variables, tx, ema), tx
-
-
-def trained(policy, num_devices, num_steps, monkeypatch, **kwargs):
-  devices = jax.devices()[:num_devices]
-  with monkeypatch.context() as m:
-    m.setattr(parallel.jax, 'local_devices', lambda: devices)
-    m.setattr(parallel.jax, 'local_device_count', lambda: num_devices)
-    state, tx = make_state(policy, **kwargs)
-    step = jax.pmap(
-      pretrain.make_train_step(policy, tx, OPTIONS, 0.9),
-      axis_name=parallel.AXIS,
-      devices=devices,
-      donate_argnums=(0,),
-    )
-    state, metrics = parallel.replicate(state), []
-    for i in range(num_steps):
-      state, values = step(state, parallel.shard(random_batch(policy, i)))
-      metrics.append(parallel.unreplicate(values))
-    return parallel.unreplicate(state), metrics
 
 
 @pytest.fixture(scope='module')
@@ -76,28 +25,6 @@ def shared():
   inner, traces = pretrain.make_train_step(policy, tx, OPTIONS), []
   step = parallel.pmap(lambda s, b: traces.append(1) or inner(s, b))
   return policy, state, step, traces
-
-
-def test_one_and_eight_devices_train_the_same_parameters(monkeypatch):
-  policy = small_policy()
-  options = dict(ema=0.9, learning_rate_peak=1e-3)
-  one, metrics_one = trained(policy, 1, 3, monkeypatch, **options)
-  eight, metrics_eight = trained(policy, 8, 3, monkeypatch, **options)
-  start, _ = make_state(policy)
-  for name in ('params', 'ema'):
-    a, b = getattr(one, name), getattr(eight, name)
-    difference = jax.tree.map(np.subtract, a, b)
-    assert optax.tree.norm(difference) <= 1e-5 * optax.tree.norm(a)
-    # Adam divides a gradient near zero by its own size, so rounding shows there: hence an absolute part.
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-5), a, b)
-    # Biases start at zero: what can be compared is the way they went.
-    for d, x, s in zip(*map(jax.tree.leaves, (difference, a, start.params)), strict=True):
-      assert np.abs(x - s).max() > 1e-6
-      assert np.linalg.norm(d) <= 5e-3 * np.linalg.norm(x - s)
-  for x, y in zip(metrics_one, metrics_eight, strict=True):
-    for name in ('loss', 'ade_top', 'grad_norm', 'mode_used', 'count'):
-      np.testing.assert_allclose(x[name], y[name], rtol=1e-5)
-  assert [m['count'] for m in metrics_one] == [random_batch(policy, i).window_mask.sum() for i in range(3)]
 
 
 def test_the_loss_is_the_mean_over_all_valid_windows_and_the_gradient_is_of_that(shared):
