@@ -11,9 +11,8 @@ these m/s, as NAME_v1. Writes the report of a closed-loop evaluation, touches.md
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from experiments.rivals.modes import lineup
 from s2e_jax.closedloop.metrics import contact_edges
@@ -30,6 +29,7 @@ from s2e_jax.closedloop.run import evaluate_closedloop
 from s2e_jax.command_mixture import CommandMixture, mode_command
 from s2e_jax.compilation import set_up_compilation, use_cpu_devices
 from s2e_jax.reporting import write_whole
+from s2e_jax.robots import RobotDescription
 from s2e_jax.sim import settings
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.structs import DT
@@ -110,10 +110,31 @@ def table(found: dict[str, dict[str, Any]]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def held_below(mixture: CommandMixture, speed: float) -> jax.Array:
-  """The best mode's command [B, 2] with its forward speed held below `speed` m/s."""
-  command = mode_command(mixture)
-  return jnp.stack([jnp.minimum(command[..., 0], speed), command[..., 1]], axis=-1)
+def held_below(speed: float) -> Callable[[CommandMixture], jax.Array]:
+  """Function from a mixture to its best mode's command [B, 2] with the forward speed held below `speed` m/s."""
+
+  def choose(mixture: CommandMixture) -> jax.Array:
+    command = mode_command(mixture)
+    return jnp.stack([jnp.minimum(command[..., 0], speed), command[..., 1]], axis=-1)
+
+  choose.__qualname__ = f'held_below({speed:g})'  # part of a contender's identity
+  return choose
+
+
+def contenders_of(
+  paths: Sequence[Path], config: ConfigDict, robot: RobotDescription, speeds: Sequence[float]
+) -> list[Contender]:
+  """Every policy as it is judged, and as NAME_v1 with its forward speed held below each of `speeds` (m/s).
+
+  Raises ValueError for a speed that is not above 0, and as `make_contenders` does.
+  """
+  if any(not speed > 0 for speed in speeds):
+    raise ValueError(f'slower={list(speeds)} must be speeds > 0 m/s')
+  found = lineup(paths, config, robot)
+  for speed in speeds:
+    slow = lineup(paths, config, robot, held_below(speed))
+    found += [dataclasses.replace(c, name=f'{c.name}_v{speed:g}') for c in slow]
+  return found
 
 
 def main(argv: Sequence[str]) -> None:
@@ -122,18 +143,11 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
   given = flags.FLAGS
   config, out, paths = given.config, Path(given.out), [Path(path) for path in given.checkpoint]
-  speeds = [float(speed) for speed in given.slower]
-  if any(not speed > 0 for speed in speeds):
-    raise app.UsageError(f'--slower={given.slower} must be speeds > 0 m/s')
   use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
   env = settings.make_env(config)
-  contenders: list[Contender] = lineup(paths, config, env.config.robot)
-  for speed in speeds:
-    slow = lineup(paths, config, env.config.robot, functools.partial(held_below, speed=speed))
-    contenders += [dataclasses.replace(c, name=f'{c.name}_v{speed:g}') for c in slow]
   _, judged = evaluate_closedloop(
     env,
-    contenders,
+    contenders_of(paths, config, env.config.robot, [float(speed) for speed in given.slower]),
     out,
     split=config.split,
     num_episodes=config.num_episodes,

@@ -4,9 +4,13 @@ import types
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from experiments.rivals.touches import held_below, summary, table, touches_of
+from configs.closedloop import get_config
+from experiments.demo import shipped
+from experiments.rivals.touches import contenders_of, held_below, summary, table, touches_of
 from s2e_jax.command_mixture import CommandMixture, mode_command
+from s2e_jax.robots import robot_description
 
 
 def traces():
@@ -51,4 +55,17 @@ def test_slower_holds_the_forward_speed_alone():
   mean = jnp.array([[[1.4, 0.3], [0.2, -0.1]], [[0.2, 1.0], [-0.4, 0.5]]])
   mixture = CommandMixture(jnp.array([[3.0, 0.0], [0.0, 3.0]]), mean, jnp.zeros(2))
   np.testing.assert_allclose(mode_command(mixture), [[1.4, 0.3], [-0.4, 0.5]])
-  np.testing.assert_allclose(held_below(mixture, 1.0), [[1.0, 0.3], [-0.4, 0.5]])
+  np.testing.assert_allclose(held_below(1.0)(mixture), [[1.0, 0.3], [-0.4, 0.5]])
+
+
+def test_everybody_drives_at_every_speed_and_no_two_are_taken_for_one():
+  (path,) = [path for path in shipped().values() if path.name == 'shipped_bc']
+  found = contenders_of([path], get_config('smoke'), robot_description('delivery'), [1.0, 0.7])
+  assert [c.name for c in found] == ['shipped_bc', 'shipped_bc_v1', 'shipped_bc_v0.7']
+  assert len({c.identity for c in found}) == len({id(c.policy) for c in found}) == 3
+
+
+@pytest.mark.parametrize('speed', [0.0, -1.0, float('nan')])
+def test_a_speed_that_is_none_is_named(speed):
+  with pytest.raises(ValueError, match=r'slower=.* must be speeds > 0'):
+    contenders_of([], get_config('smoke'), robot_description('delivery'), [speed])
