@@ -1,7 +1,7 @@
 """Rewards R_G + R_R + R_H of S2E (arXiv:2507.22028): a pure function per term; its name is config key and metric.
 
 Goal R_G: `arrival`, `collision` (paid once) and three potential-based distance terms, gamma Phi(s') - Phi(s).
-Rules R_R: `lateral_offset`, `off_pavement`, `personal_space`, `obstacle_space` (ours). Habits R_H:
+Rules R_R: `lateral_offset`, `off_pavement`, `personal_space`, `obstacle_space` (ours, off by default). Habits R_H:
 `command_change`, `turning_rate`, `path_distance`. Terms of R_R and R_H are costs in 0..1 times the policy's time
 step; their weights are negative.
 
@@ -31,7 +31,7 @@ DEFAULT_WEIGHTS = {
   'lateral_offset': -0.005,
   'off_pavement': -0.02,
   'personal_space': -0.05,
-  'obstacle_space': -0.1,
+  'obstacle_space': 0.0,
   'command_change': -0.01,
   'turning_rate': -0.005,
   'path_distance': -0.005,

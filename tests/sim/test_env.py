@@ -11,7 +11,7 @@ from s2e_jax.sim.contacts import FENCE
 from s2e_jax.sim.env import UrbanEnv
 from s2e_jax.sim.episode import EnvConfig, command_of, episode_key, outcome_of, told_the_goal
 from s2e_jax.sim.observe import STATE_SIZE
-from s2e_jax.sim.rewards import TERMS
+from s2e_jax.sim.rewards import TERMS, reward_weights
 from s2e_jax.structs import DT
 from s2e_jax.worlds.people import place_people, walkers
 
@@ -51,7 +51,7 @@ class Drive:
 
 @pytest.fixture(scope='module')
 def drive(street_world):
-  return Drive(street_world)
+  return Drive(street_world, weights=reward_weights({'obstacle_space': -0.001}))  # the one that is off by default
 
 
 def with_people(world, paths, speed=1.0):
@@ -97,7 +97,7 @@ def test_running_into_a_box_terminates_and_names_it(drive, street_world):
   for state in states[1:]:
     base = state.pipeline_state.base
     cost = max(0.0, 1 - float(base.touch.clearance) / 0.5) * abs(float(base.velocity[0])) / 1.5 * 0.25
-    assert float(state.info['reward_terms']['obstacle_space']) == pytest.approx(-0.1 * cost, abs=1e-6)
+    assert float(state.info['reward_terms']['obstacle_space']) == pytest.approx(-0.001 * cost, abs=1e-8)
   assert float(states[-2].info['reward_terms']['obstacle_space']) < 0
 
 
