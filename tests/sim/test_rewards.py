@@ -124,6 +124,13 @@ def test_arriving_beats_hovering_beats_standing_still_beats_colliding(start, spe
   assert min(-np.diff(returns)) > 0.02
 
 
+@pytest.mark.parametrize('start', [10.0, 16.0, 28.0])
+def test_arriving_past_things_all_the_way_beats_standing_still(start):
+  way, priced = np.append(np.arange(start, 1.05, -1.5 * DT), 1.0), {'obstacle_space': -0.1}
+  arrives = episode_return(way, 'arrive', weights=priced, clearance=0.35, speed_share=1.0, lateral_offset=0.7)
+  assert arrives > episode_return(np.full(STEPS + 1, start), weights=priced, lateral_offset=0.7) + 0.1
+
+
 def test_colliding_just_before_the_goal_does_not_pay():
   near = np.linspace(20.0, 1.1, 60)
   assert episode_return(near, 'collide') < episode_return(np.full(STEPS + 1, 20.0))
