@@ -124,7 +124,6 @@ def env_block(robot: str = 'delivery') -> ConfigDict:
       goal_radius=1.0,  # m from the goal that count as arrival
       min_impulse=0.5,  # N s above which a contact is a collision
       end_on_collision=True,  # training; judging goes on
-      facing_share=0.0,  # share of training episodes that begin in front of something, half of them touching it
       discount=0.99,  # gamma, for the potential-based distance terms
       gps_bias=0.0,  # m standard deviation of the goal's slow error
       gps_time=30.0,  # s correlation time of that

@@ -175,16 +175,13 @@ def make_drive(env: UrbanEnv, policy: DrivingPolicy, see: See = see_records, num
   all episodes share. num_devices: that share the episodes, of which B is a multiple. legs: chains of goals; one
   more is given out as each is reached, and the last one is arrival. The same arguments give the same function
   again. Runs at 4 Hz until all have arrived or the time limit; who is done stays as it is. Raises ValueError when
-  `env` does not play by the rules of judging: contact only counts, there is a time limit, starts are the worlds'
-  own, actions are commands.
+  `env` does not play by the rules of judging: contact only counts, there is a time limit, actions are commands.
   """
   config = env.config
-  is_judging = not config.end_on_collision and config.max_steps and not config.facing_share
-  if not is_judging or config.action != 'command':
+  if config.end_on_collision or not config.max_steps or config.action != 'command':
     raise ValueError(
-      'judging needs end_on_collision=False, a time limit, facing_share=0 and action=command, not '
-      f'{config.end_on_collision}, {config.time_limit:g} s, {config.facing_share:g} and {config.action}; '
-      'change EnvConfig'
+      f'judging needs end_on_collision=False, a time limit and action=command, not {config.end_on_collision}, '
+      f'{config.time_limit:g} s and {config.action}; change EnvConfig'
     )
   num_steps = config.max_steps
 

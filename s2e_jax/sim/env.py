@@ -17,7 +17,6 @@ from s2e_jax.sim import observe
 from s2e_jax.sim.contacts import obstacles_near
 from s2e_jax.sim.dynamics import make_base
 from s2e_jax.sim.episode import (
-  FACING_STREAM,
   EnvConfig,
   Episode,
   Outcome,
@@ -30,7 +29,6 @@ from s2e_jax.sim.episode import (
   stream,
   told_the_goal,
 )
-from s2e_jax.sim.facing import facing_start
 from s2e_jax.sim.observe import Pose, Whereabouts
 from s2e_jax.sim.rewards import TERMS, Transition, reward_terms
 from s2e_jax.structs import DT
@@ -88,17 +86,7 @@ class UrbanEnv(Env):
   def begin(self, key: jax.Array, level: jax.Array) -> State:
     """First state of the episode of key [2] uint32 in a world of level []."""
     world_key, _, _ = jax.random.split(stream(key, 1), 3)
-    world = self.generator(world_key, level)
-    if not self.config.facing_share:
-      return self.begin_in(world, key, level)
-    facing_key, share_key = jax.random.split(stream(key, FACING_STREAM))
-    is_facing = jax.random.uniform(share_key) < self.config.facing_share
-    turned, is_touching = facing_start(world, self.config.robot, facing_key)
-    world = jax.tree.map(lambda a, b: jnp.where(is_facing, a, b), turned, world)
-    state = self.begin_in(world, key, level)
-    # who begins in touch has not collided: what ends an episode is to touch anew
-    episode = state.pipeline_state.replace(is_colliding=is_facing & is_touching)
-    return state.replace(pipeline_state=episode)
+    return self.begin_in(self.generator(world_key, level), key, level)
 
   def begin_in(self, world: World, key: jax.Array, level: jax.Array) -> State:
     """First state of the episode of key [2] uint32 in a world that is given, said to be of level []."""

@@ -23,7 +23,6 @@ from s2e_jax.worlds.people import People
 from s2e_jax.worlds.world import World
 
 ACTIONS = ('command', 'unit')
-FACING_STREAM = 2**31 - 2  # of an episode's keys; no step uses it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,6 @@ class EnvConfig:
   time_limit: s until an episode is truncated; 0 leaves that to a wrapper.
   goal_radius: m from the goal that count as arrival. min_impulse: N s above which a contact is a collision.
   end_on_collision: a collision ends the episode (training) or only counts (judging).
-  facing_share: probability that an episode begins in front of something, see `sim.facing`; training only.
   weights: of `rewards`, defaults where it names none. discount: the agent's gamma, for potential-based terms.
   gps_bias, gps_time: m standard deviation and s correlation time of the slow error of the goal's position;
     gps_noise: m standard deviation of the error that is new in every step. Only the policy sees them.
@@ -48,7 +46,6 @@ class EnvConfig:
   goal_radius: float = 1.0
   min_impulse: float = 0.5
   end_on_collision: bool = True
-  facing_share: float = 0.0
   weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
   discount: float = 0.99
   gps_bias: float = 0.0
@@ -61,8 +58,6 @@ class EnvConfig:
       raise ValueError(f'env action={self.action!r} must be one of {ACTIONS}')
     if not 0 < self.discount <= 1:
       raise ValueError(f'env discount={self.discount!r} must be in (0, 1]')
-    if not 0 <= self.facing_share <= 1:
-      raise ValueError(f'env facing_share={self.facing_share!r} must be a probability in 0..1; 0 = never')
     for name in ('goal_radius', 'gps_time'):
       if not getattr(self, name) > 0:
         raise ValueError(f'env {name}={getattr(self, name)!r} must be > 0')

@@ -69,7 +69,7 @@ class Trials:
     # `s2e_jax.evaluate` judges by the same rules, rewards included, and finds this program in the cache.
     rules = {'end_on_collision': False, 'time_limit': self._block.seconds, 'action': 'command'}
     nobody_is_paid = dict.fromkeys(config.env.rewards, 0.0)
-    self._env = settings.make_env(config, **rules, facing_share=0.0, weights=nobody_is_paid)
+    self._env = settings.make_env(config, **rules, weights=nobody_is_paid)
     pixels = {name: config.picture[name] for name in ('nearest', 'shadow')}
     self._policy = camera_policy(agent.policy.config, agent.limits, agent.lookahead, agent.rule, **pixels)
     self._last: Traces | None = None

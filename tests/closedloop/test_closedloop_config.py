@@ -66,8 +66,6 @@ def test_the_config_judges_and_does_not_train():
     ({'world.people': (40, 40)}, 'raise slots.people'),
     ({'env.robot': 'tank'}, "robot='tank' must be one of"),
     ({'env.end_on_collision': True}, 'judging needs end_on_collision=False'),
-    ({'env.facing_share': 0.5}, 'facing_share=0 and action=command, not False, 10 s, 0.5'),
-    ({'env.facing_share': 1.5}, r'env facing_share=1.5 must be a probability in 0\.\.1; 0 = never'),
     ({'baselines': ('genius',)}, r"baselines=\['genius'\] are unknown: choose from"),
     ({'baselines': ('stand_still', 'stand_still')}, r"\['stand_still'\] are given twice"),
     ({'baselines': ()}, 'nobody to judge'),

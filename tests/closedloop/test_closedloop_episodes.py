@@ -210,9 +210,7 @@ def test_the_expert_fits_the_loop_sees_everything_and_no_pictures(street_env):
   assert jax.eval_shape(drive, jnp.zeros(()), episodes).position.shape == (3, STEPS + 1, 2)
 
 
-@pytest.mark.parametrize(
-  'change', [{'end_on_collision': True}, {'time_limit': 0.0}, {'facing_share': 0.1}, {'action': 'unit'}]
-)
+@pytest.mark.parametrize('change', [{'end_on_collision': True}, {'time_limit': 0.0}, {'action': 'unit'}])
 def test_environments_with_other_rules_are_refused(street_env, change):
   env = UrbanEnv(street_env.generator, dataclasses.replace(street_env.config, **change))
   with pytest.raises(ValueError, match='judging needs end_on_collision=False'):

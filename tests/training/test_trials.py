@@ -80,7 +80,6 @@ def test_trials_are_held_before_now_and_then_and_after(agent, config, tmp_path):
 
 
 def test_a_trial_judges_by_the_rules_of_judging_and_tells_means(agent, config, tmp_path, judged):
-  config.env.facing_share = 0.5  # starts are of training too
   held = trials.Trials(config, agent, tmp_path)
   figures = held.hold({'params': 'p'})
   ((env, contender, keys),) = judged['asked']
