@@ -33,12 +33,13 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'No Python >= 3.11 found; install one or pass PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# --no-compile: what is imported is compiled then; all of it would take 40 s more
 $(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[data]'
+	$(BIN)/python -m pip install --quiet --no-compile -c requirements.lock -e '.[data]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c requirements.lock -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 clean:
