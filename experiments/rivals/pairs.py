@@ -38,8 +38,8 @@ def cell_of(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 def read(folders: Sequence[Path], variants: Sequence[str]) -> Cells:
   """All episodes of these variants below the folders.
 
-  Raises ValueError where a folder has none, a variant is in no folder, or one policy drove an episode differently
-  in two places.
+  Raises ValueError where a folder has none or lacks results.json beside them, a variant is in no folder, or one
+  policy drove an episode differently in two places.
   """
   cells: Cells = {}
   for folder in folders:
@@ -47,7 +47,10 @@ def read(folders: Sequence[Path], variants: Sequence[str]) -> Cells:
     if not paths:
       raise ValueError(f'{str(folder)!r} holds no {EPISODES}: give folders that a judgement has written')
     for path in paths:
-      settings = json.loads((path.parent / 'results.json').read_text())['settings']
+      about = path.parent / 'results.json'
+      if not about.is_file():
+        raise ValueError(f'{str(about)!r}, which names the cell, is missing beside {EPISODES}: judge again')
+      settings = json.loads(about.read_text())['settings']
       for line in path.read_text().splitlines():
         row = json.loads(line)
         if variant_of(row['policy']) not in variants:

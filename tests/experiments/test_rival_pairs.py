@@ -83,6 +83,10 @@ def test_what_is_not_there_is_named(folder, tmp_path):
   (tmp_path / 'bare').mkdir()
   with pytest.raises(ValueError, match=r'holds no episodes\.jsonl: give folders that a judgement has written'):
     pairs.read([tmp_path / 'bare'], ['ram'])
+  (folder / 'alley' / 'results.json').unlink()
+  with pytest.raises(ValueError, match=r'alley/results\.json., which names the cell, is missing'):
+    pairs.read([folder / 'alley'], ['ram'])
+  (folder / 'alley' / 'episodes.jsonl').unlink()
   judged(folder / 'far', {'solo_s0': WON['ram_s0']}, {'look': 'C-far', 'task': 'both'})
   with pytest.raises(ValueError, match=r"'ram' and \['solo'\] share no cell"):
     pairs.differences(pairs.read([folder], ['ram', 'solo']), 'ram', ['solo'])
