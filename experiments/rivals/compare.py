@@ -56,16 +56,19 @@ def columns_of(episodes: Episodes) -> dict[str, Mapping[str, np.ndarray]]:
   grouped: dict[str, list[str]] = {}
   for name in episodes:
     grouped.setdefault(variant_of(name), []).append(name)
-  value = lambda row, figure: np.nan if row[figure] is None else float(row[figure])
   return {
-    variant: with_any_contact(
-      {
-        figure: np.array([[value(episodes[name][n], figure) for n in first] for name in sorted(names)])
-        for figure in _FIGURES
-      }
-    )
-    for variant, names in grouped.items()
+    variant: figures_of([episodes[name] for name in sorted(names)], first) for variant, names in grouped.items()
   }
+
+
+def figures_of(
+  seeds: Sequence[Mapping[Any, Mapping[str, Any]]], episodes: Sequence[Any]
+) -> Mapping[str, np.ndarray]:
+  """Figures [seeds, episodes] of one variant, `any_contact` among them, from the rows of each seed by episode."""
+  value = lambda row, figure: np.nan if row[figure] is None else float(row[figure])
+  return with_any_contact(
+    {figure: np.array([[value(rows[n], figure) for n in episodes] for rows in seeds]) for figure in _FIGURES}
+  )
 
 
 def layouts_of(episodes: Episodes) -> list[str]:

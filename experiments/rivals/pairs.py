@@ -2,9 +2,9 @@
 
 Run: python -m experiments.rivals.pairs --folders=runs/study/judged --ours=ram --others=decoder_ft,dagger
        [--out=pairs.json]
-Reads results.json and episodes.jsonl of `s2e_jax.evaluate` and `s2e_jax.navbench` wherever they lie below the
-folders. Policies are named without their seeds: ram stands for ram_s0, ram_s1 and so on. A cell (look and task, or
-task of splat scenes) counts where all have driven the same episodes. Prints a table.
+Reads the results.json and episodes.jsonl that `s2e_jax.evaluate` writes, wherever they lie below the folders.
+Policies are named without their seeds: ram stands for ram_s0, ram_s1 and so on. A cell (look and task, or task of
+splat scenes) counts where both have driven; different episodes there are refused. Prints a table.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from experiments.rivals.compare import variant_of
+from experiments.rivals.compare import figures_of, variant_of
 from s2e_jax.closedloop.intervals import paired_difference
-from s2e_jax.closedloop.report import with_any_contact
 from s2e_jax.reporting import Interval, interval_cell, write_whole
 
 EPISODES = 'episodes.jsonl'
-_FIGURES = ('success', 'contacts', 'contact_share')
 _SHOWN = {'success': '+.3f', 'contacts': '+.2f', 'any_contact': '+.3f', 'contact_share': '+.3f'}
 
 Rows = dict[tuple[str, int], dict[str, Any]]  # (scene, number of the episode) -> what became of it
@@ -74,22 +72,25 @@ def columns(policies: Mapping[str, Rows], variant: str) -> tuple[list[tuple[str,
   episodes = sorted(seeds[0])
   if any(sorted(rows) != episodes for rows in seeds):
     raise ValueError(f'seeds of {variant!r} drove different episodes: judge all with the same settings')
-  found = {f: np.array([[float(rows[k][f]) for k in episodes] for rows in seeds]) for f in _FIGURES}
-  return episodes, {figure: values.mean(axis=0) for figure, values in with_any_contact(found).items()}
+  return episodes, {figure: values.mean(axis=0) for figure, values in figures_of(seeds, episodes).items()}
 
 
 def differences(cells: Cells, ours: str, others: Sequence[str]) -> dict[str, dict[str, dict[str, Interval]]]:
   """{cell: {other: {figure: ours less other}}} where both drove, paired by episode.
 
-  Raises ValueError when two drove different episodes of a cell, or there is no cell where both drove.
+  Raises ValueError when `ours` is among the others, two drove different episodes of a cell, or there is no cell
+  where both drove.
   """
+  if ours in others:
+    raise ValueError(f'--others={list(others)} names {ours!r}, which is --ours')
   results: dict[str, dict[str, dict[str, Interval]]] = {}
   for cell, policies in sorted(cells.items()):
     here = {variant_of(policy) for policy in policies}
-    for other in others:
-      if not {ours, other} <= here:
-        continue
-      (episodes, own), (others_episodes, rival) = columns(policies, ours), columns(policies, other)
+    if ours not in here:
+      continue
+    episodes, own = columns(policies, ours)
+    for other in (name for name in others if name in here):
+      others_episodes, rival = columns(policies, other)
       if episodes != others_episodes:
         raise ValueError(
           f'{cell}: {ours!r} and {other!r} drove different episodes: judge both with the same settings'
@@ -120,8 +121,6 @@ def main(_: list[str]) -> None:
   """Reads, prints, and writes what `--out` names."""
   given = flags.FLAGS
   folders = [Path(folder) for folder in given.folders]
-  if given.ours in given.others:
-    raise ValueError(f'--others={given.others} names {given.ours!r}, which is --ours')
   results = differences(read(folders, [given.ours, *given.others]), given.ours, given.others)
   print(table(results, given.ours))
   if given.out:

@@ -17,6 +17,7 @@ def judged(folder, won, settings=None, scene=None, first=0):
   rows = [
     place
     | {'policy': name, 'episode': first + n, 'success': bool(x), 'contacts': 2.0 * (1 - x), 'contact_share': 0.5}
+    | {'rc': float(x), 'spl': None, 'speed': 1.0}
     for name, outcomes in won.items()
     for n, x in enumerate(outcomes)
   ]
@@ -90,3 +91,8 @@ def test_what_is_not_there_is_named(folder, tmp_path):
   judged(folder / 'far', {'solo_s0': WON['ram_s0']}, {'look': 'C-far', 'task': 'both'})
   with pytest.raises(ValueError, match=r"'ram' and \['solo'\] share no cell"):
     pairs.differences(pairs.read([folder], ['ram', 'solo']), 'ram', ['solo'])
+
+
+def test_a_policy_is_not_compared_with_itself(folder):
+  with pytest.raises(ValueError, match=r"--others=\['sft', 'ram'\] names 'ram', which is --ours"):
+    pairs.differences(pairs.read([folder], ['ram', 'sft']), 'ram', ['sft', 'ram'])
