@@ -2,6 +2,7 @@
 
 Run: python -m experiments.data_amount.run --data=datasets/A --out=runs/amount [--shares=0.01,0.03,0.1,0.3,1]
          [--steps=3000] [--looks=A,C-near] [--tasks=empty,obstacle] [--episodes=256] [--finetuned=RUN,RUN]
+         [--also=results.json]    of an earlier study with the same number of steps, joined with what is found now
 Pretrains on nested shares of the training clips for the same number of steps, judges every policy on the same test
 episodes, and draws both curves; that of the budget is of the validation trials of the runs in --finetuned. Run
 again, it goes on where it stopped. Ends with table.md, results.json and amount.png in --out. See README.md.
@@ -121,6 +122,39 @@ def results_of(out: Path, data: Path, shares: Sequence[float], finetuned: Sequen
   }
 
 
+def read_earlier(
+  path: Path, shares: Sequence[float], looks: Sequence[str], tasks: Sequence[str]
+) -> dict[str, Any]:
+  """results.json of an earlier study; ValueError unless it has other shares, driven in one of these cells."""
+  if not path.is_file():
+    raise ValueError(f'also={path} is not there: name the results.json of an earlier study')
+  earlier: dict[str, Any] = json.loads(path.read_text())
+  if not earlier.get('points'):
+    raise ValueError(f'also={path} has no points: name the results.json of an earlier study')
+  if twice := sorted({point['share'] for point in earlier['points']} & set(shares)):
+    raise ValueError(f'also={path} has the shares {twice}, too: leave them out of --shares')
+  cells = list(earlier['points'][0]['cells'])
+  if not {f'{look}_{task}' for look in looks for task in tasks} & set(cells):
+    raise ValueError(f'also={path} drove in {cells}: name one of these looks and tasks')
+  return earlier
+
+
+def joined(results: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+  """Both studies as one, in the cells that both drove in; the budget is that of the first where it has one."""
+  cells = [cell for cell in results['points'][0]['cells'] if cell in earlier['points'][0]['cells']]
+  points = [
+    point | {'cells': {cell: point['cells'][cell] for cell in cells}}
+    for point in [*earlier['points'], *results['points']]
+  ]
+  budget = results if results['budget'] else earlier
+  return {
+    'points': sorted(points, key=lambda point: point['share']),
+    'straight_to_goal': earlier['straight_to_goal'] | results['straight_to_goal'],
+    'finetuned': budget['finetuned'],
+    'budget': budget['budget'],
+  }
+
+
 def table(results: dict[str, Any]) -> str:
   """Markdown of `results_of`."""
   cells = list(results['points'][0]['cells'])
@@ -189,12 +223,15 @@ def main(argv: list[str]) -> None:
   shares, finetuned = sorted(float(share) for share in given.shares), [Path(path) for path in given.finetuned]
   check(shares, given.looks, given.tasks, finetuned)
   open_dataset(data)  # is there, before anything is trained
+  earlier = read_earlier(Path(given.also), shares, given.looks, given.tasks) if given.also else None
   out.mkdir(parents=True, exist_ok=True)
   for number, share in enumerate(shares):
     run(train_command(data, out, share, given.steps), f'[{number + 1}/{len(shares)}] pretrain on {share:g}')
   runs = [out / run_name(share) for share in shares]
   judge_missing(runs, out, given.looks, given.tasks, given.episodes)
   results = results_of(out, data, shares, finetuned)
+  if earlier:
+    results = joined(results, earlier)
   write_whole(out / 'results.json', json.dumps(results, indent=1, allow_nan=False) + '\n')
   shown = table(results)
   write_whole(out / 'table.md', shown)
@@ -211,4 +248,5 @@ if __name__ == '__main__':
   flags.DEFINE_list('tasks', ['empty', 'obstacle'], f'Of {sorted(TASKS)}.')
   flags.DEFINE_integer('episodes', 256, 'Test episodes per look and task, the same for everybody.')
   flags.DEFINE_list('finetuned', [], 'Runs of finetuning whose trials are drawn against their budget.')
+  flags.DEFINE_string('also', '', 'results.json of an earlier study whose points are joined with these.')
   app.run(main)

@@ -83,6 +83,30 @@ def test_runs_that_were_tried_at_other_times_are_not_averaged(tmp_path):
     study.check([0.1], ['B'], ['empty'], runs[:1])
 
 
+def test_an_earlier_study_joins_in_the_cells_of_both(out, data, tmp_path):
+  runs = [finetuned(tmp_path / 'ram_s0', [0.5, 0.6])]
+  earlier, path = study.results_of(out, data, [1.0], runs), tmp_path / 'results.json'
+  earlier['points'][0]['cells']['A_both'] = earlier['points'][0]['cells']['B_empty']
+  path.write_text(json.dumps(earlier))
+  found = study.joined(
+    study.results_of(out, data, [0.25], []), study.read_earlier(path, [0.25], ['B'], ['empty', 'obstacle'])
+  )
+  whole = study.results_of(out, data, [0.25, 1.0], runs)
+  assert found == whole  # as if all had been driven at once
+  path.write_text('{"rows": []}')
+  for given, message in [
+    ((tmp_path / 'none.json', [0.25], ['B'], ['empty']), 'also=.*none.json is not there'),
+    ((path, [0.25], ['B'], ['empty']), 'also=.* has no points'),
+  ]:
+    with pytest.raises(ValueError, match=message):
+      study.read_earlier(*given)
+  path.write_text(json.dumps(earlier))
+  with pytest.raises(ValueError, match=r'also=.* has the shares \[1.0\], too'):
+    study.read_earlier(path, [0.25, 1.0], ['B'], ['empty'])
+  with pytest.raises(ValueError, match=r"also=.* drove in \['B_empty', 'A_both'\]: name one of these"):
+    study.read_earlier(path, [0.25], ['A'], ['empty'])
+
+
 def test_a_cell_that_not_all_drove_in_is_left_out(out, data):
   (out / compare.JUDGED / 'A_both' / '00').mkdir(parents=True)
   row = {'policy': 'share_1', 'episode': 0, 'success': True, 'contacts': 0}
