@@ -50,6 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.data.train_share = 1.0  # of the training clips that are used; a smaller share is part of a larger one
   config.data.flip_prob = 0.5  # horizontal flip of a whole segment, labels mirrored
   config.data.photometric = 0.25  # strength of brightness/contrast/gamma/colour jitter; 0 = off
+  config.data.hue = 0.0  # rad, largest turn of all colours of a segment (pi: any); 0 = off
   config.data.num_threads = 2  # threads that read and decode
   config.data.num_workers = 0  # processes; threads win on small machines
   config.data.prefetch = 8  # batches decoded ahead

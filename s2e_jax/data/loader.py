@@ -39,10 +39,17 @@ class _LoadBatch:
   """(epoch, segment number) pairs -> one batch; holds no state, so that any thread or worker gives the same."""
 
   def __init__(
-    self, dataset: Dataset, plan: SegmentPlan, height: int, width: int, flip_prob: float, photometric: float
+    self,
+    dataset: Dataset,
+    plan: SegmentPlan,
+    height: int,
+    width: int,
+    flip_prob: float,
+    photometric: float,
+    hue: float,
   ):
     self.dataset, self.plan, self.height, self.width = dataset, plan, height, width
-    self.flip_prob, self.photometric = flip_prob, photometric
+    self.flip_prob, self.photometric, self.hue = flip_prob, photometric, hue
 
   def __call__(self, keys: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
     """Arrays of a SegmentBatch of len(keys) segments."""
@@ -63,7 +70,8 @@ class _LoadBatch:
     segment = self.plan.segment(epoch, number)
     clip = self.dataset.clips[segment.clip_index]
     labels = windows.segment_labels(clip, segment.present_indices, spec, rng)
-    is_flipped, draw = rng.uniform() < self.flip_prob, augment.draw_photometric(rng, self.photometric)
+    is_flipped = rng.uniform() < self.flip_prob
+    draw = augment.draw_photometric(rng, self.photometric, self.hue)
     relight = augment.photometric_op(draw)
     # Image by image, so that each stays in the cache from decoding to its place in the batch.
     unique, first, place = np.unique(segment.frame_indices, return_index=True, return_inverse=True)
@@ -77,7 +85,7 @@ class _LoadBatch:
           f'{self.dataset.path}: frame {frame} of clip {clip.clip_id!r} cannot be decoded ({error}); the dataset '
           'is damaged, convert it again'
         ) from error
-      if self.photometric:
+      if self.photometric or self.hue:
         image = relight(image)
       if is_flipped:
         augment.flip_image(image, frames[slot])
@@ -209,6 +217,7 @@ def make_loader(
   prefetch: int = 8,
   flip_prob: float = 0.5,
   photometric: float = 0.25,
+  hue: float = 0.0,
 ) -> Loader:
   """Iterator of batches of `batch_segments` segments, which is this process's share of a global batch.
 
@@ -235,11 +244,11 @@ def make_loader(
     raise ValueError(f'process_index={process_index} must lie in 0 .. process_count - 1 = {process_count - 1}')
   if not 0 <= flip_prob <= 1:
     raise ValueError(f'flip_prob={flip_prob} must be a probability')
-  augment.draw_photometric(np.random.default_rng(0), photometric)  # checks the strength
+  augment.draw_photometric(np.random.default_rng(0), photometric, hue)  # checks both
   if not train:
-    flip_prob = photometric = 0.0
+    flip_prob = photometric = hue = 0.0
   plan = SegmentPlan(dataset.clips, clip_indices, spec, train, seed)
-  load = _LoadBatch(dataset, plan, image_height, image_width, flip_prob, photometric)
+  load = _LoadBatch(dataset, plan, image_height, image_width, flip_prob, photometric, hue)
   if train:
     keys = grain.MapDataset.range(plan.num_segments).repeat().map_with_index(_Shuffled(plan.num_segments, seed))
   else:
@@ -254,7 +263,7 @@ def make_loader(
     'sizes': (image_height, image_width, batch_segments),
     'seed': (seed, train),
     'shard': (process_index, process_count),
-    'augmentation': (flip_prob, photometric),
+    'augmentation': (flip_prob, photometric, hue),
   }
   identity = hashlib.sha256(json.dumps(content).encode()).hexdigest()
   threads = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)

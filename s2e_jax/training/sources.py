@@ -92,14 +92,12 @@ def end_points(source: Source, spec: SegmentSpec) -> np.ndarray:
 
 def train_loader(source: Source, spec: SegmentSpec, policy: PolicyConfig, config: ConfigDict) -> Any:
   """Endless loader of this process's share of every training batch."""
-  return _loader(
-    source, source.train, spec, policy, config, config.seed, True, config.data.flip_prob, config.data.photometric
-  )
+  return _loader(source, source.train, spec, policy, config, config.seed, True)
 
 
 def val_loader(source: Source, spec: SegmentSpec, policy: PolicyConfig, config: ConfigDict) -> Any:
   """One fixed pass over this process's share of the validation part."""
-  return _loader(source, source.val, spec, policy, config, VAL_SEED, False, 0.0, 0.0)
+  return _loader(source, source.val, spec, policy, config, VAL_SEED, False)
 
 
 def _loader(
@@ -110,8 +108,6 @@ def _loader(
   config: ConfigDict,
   seed: int,
   train: bool,
-  flip_prob: float,
-  photometric: float,
 ) -> Any:
   return make_loader(
     source.dataset,
@@ -127,8 +123,9 @@ def _loader(
     num_threads=config.data.num_threads,
     num_workers=config.data.num_workers,
     prefetch=config.data.prefetch,
-    flip_prob=flip_prob,
-    photometric=photometric,
+    flip_prob=config.data.flip_prob,
+    photometric=config.data.photometric,
+    hue=config.data.hue,
   )
 
 

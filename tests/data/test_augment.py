@@ -20,8 +20,13 @@ def photometric_by_hand(frames, draw):
   for i in np.ndindex(frames.shape[:-1]):
     rgb = frames[i].astype(float)
     grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+    cb, cr = (rgb[2] - grey) / 1.772, (rgb[0] - grey) / 1.402
+    chroma = draw.saturation * np.exp(1j * draw.hue) * complex(cb, cr)
+    # ITU-R BT.601 back to red, green and blue
+    red, blue = grey + 1.402 * chroma.imag, grey + 1.772 * chroma.real
+    turned = red, (grey - 0.299 * red - 0.114 * blue) / 0.587, blue
     for c in range(3):
-      x = min(max(grey + draw.saturation * (rgb[c] - grey), 0.0), 255.0)
+      x = min(max(turned[c], 0.0), 255.0)
       x = (round(x) / 255) ** draw.gamma
       x = ((x - 0.5) * draw.contrast + 0.5 + draw.brightness) * draw.gains[c]
       out[i][c] = 255 * min(max(x, 0.0), 1.0)
@@ -35,9 +40,9 @@ def slope(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.floats(0, 1))
-def test_photometric_equals_its_float_twin(seed, strength):
-  frames, draw = pictures(seed), augment.draw_photometric(np.random.default_rng(seed), strength)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0, np.pi))
+def test_photometric_equals_its_float_twin(seed, strength, hue):
+  frames, draw = pictures(seed), augment.draw_photometric(np.random.default_rng(seed), strength, hue)
   fast, slow = augment.apply_photometric(frames, draw).astype(float), photometric_by_hand(frames, draw)
   assert np.abs(fast - slow).max() <= slope(draw) + 1
   # OpenCV mixes channels in fixed point: some values between two grey levels round the other way, without bias.
@@ -51,6 +56,13 @@ def test_photometric_does_what_its_numbers_say():
   assert np.ptp(grey, axis=-1).max() <= 1
   bright = augment.apply_photometric(frames, Photometric(brightness=0.1)).astype(int)
   np.testing.assert_allclose(bright, np.minimum(frames + 25.5, 255), atol=0.51)
+  # a third of the circle and all the way round; pictures that stay in range, so that nothing is cut off
+  pale = (96 + frames // 4).astype(np.uint8)
+  luma = pale @ [0.299, 0.587, 0.114]
+  turned = augment.apply_photometric(pale, Photometric(hue=2 * np.pi / 3))
+  np.testing.assert_allclose(turned @ [0.299, 0.587, 0.114], luma, atol=1)
+  assert np.abs(turned.astype(int) - pale).mean() > 5
+  np.testing.assert_allclose(augment.apply_photometric(pale, Photometric(hue=2 * np.pi)), pale, atol=1)
   red = augment.apply_photometric(frames, Photometric(gains=(1.2, 1, 1)))
   np.testing.assert_array_equal(red[..., 1:], frames[..., 1:])
   assert (red[..., 0] >= frames[..., 0]).all() and (red[..., 0] > frames[..., 0]).any()
@@ -68,6 +80,12 @@ def test_a_draw_varies_every_factor_and_strength_0_is_the_identity():
   for strength in (-0.1, 1.1):
     with pytest.raises(ValueError, match='photometric'):
       augment.draw_photometric(rng, strength)
+  assert {augment.draw_photometric(rng, 0.25).hue for _ in range(5)} == {0.0}
+  hues = [augment.draw_photometric(rng, 0.0, 1.5).hue for _ in range(200)]
+  assert -1.5 <= min(hues) < -1.4 and 1.4 < max(hues) <= 1.5
+  for hue in (-0.1, 3.2):
+    with pytest.raises(ValueError, match=r'hue=.* between 0 \(off\) and pi'):
+      augment.draw_photometric(rng, 0.25, hue)
 
 
 def a_segment(seed, spec=SegmentSpec(2, 3, goal_dropout=0.3)):

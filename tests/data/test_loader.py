@@ -63,7 +63,9 @@ def test_batches_have_the_agreed_shapes_and_types(small_dataset):
 
 
 def test_evaluation_gives_every_full_future_window_once_with_its_own_frames_and_labels(small_dataset):
-  batches = loader_of(small_dataset, train=False, flip_prob=1.0, photometric=1.0)  # both are for training only
+  batches = loader_of(
+    small_dataset, train=False, flip_prob=1.0, photometric=1.0, hue=3.0
+  )  # all are for training only
   assert batches.too_short == ('set/drive-4',)
   seen = Counter()
   everything = list(batches)
@@ -249,7 +251,8 @@ def test_flips_and_light_are_drawn_once_per_segment(small_dataset):
   assert min(counts[True], counts[False]) >= 3
   lit = next(loader_of(small_dataset, flip_prob=0.0, **(options | {'photometric': 0.5}))).frames
   dull = next(loader_of(small_dataset, flip_prob=0.0, **options)).frames
-  assert (lit != dull).any()
+  turned = next(loader_of(small_dataset, flip_prob=0.0, hue=3.0, **options)).frames
+  assert (lit != dull).any() and (turned != dull).any()
 
 
 @pytest.mark.parametrize('size', [(24, 40), (12, 20), (11, 17), (7, 40), (48, 80)])
@@ -351,6 +354,7 @@ def test_a_clip_shorter_than_a_segment_is_padded_and_masked(small_dataset):
     ({'process_index': 2, 'process_count': 2}, 'process_index=2'),
     ({'flip_prob': 1.5}, 'flip_prob'),
     ({'photometric': -0.5}, 'photometric'),
+    ({'hue': 4.0}, 'hue=4.0 must be an angle'),
   ],
 )
 def test_bad_numbers_are_errors_before_anything_is_read(small_dataset, options, word):
