@@ -224,6 +224,7 @@ def make_loader(
   train=True: endless; each epoch (over all processes together) holds every window, in a new order.
   train=False: one pass without augmentation over every window with a full future, each exactly once; padded with
   segments whose window_mask is all False so that all processes give equally many, equally large batches.
+  flip_prob, photometric, hue: augmentation of whole segments; the last two as in `augment.draw_photometric`.
   num_threads: threads (per worker) that read and decode; 0 = none. prefetch: batches decoded ahead.
   num_workers: processes; worth it only where many cores are idle, and only below `if __name__ == '__main__'`.
   The batches depend on data, spec, sizes, seed and shards, never on threads, workers or prefetch.
