@@ -8,7 +8,7 @@ from experiments import demo
 from s2e_jax.policy.residual import strip_residual
 from s2e_jax.training.restore import load_policy
 
-MODELS = {'shipped': 's2e_tiny', 'small': 's2e_small'}
+MODELS = {'shipped': 's2e_tiny', 'small': 's2e_small', 'small_hue': 's2e_small'}
 PAIRS = pytest.mark.parametrize('pair', MODELS)
 
 
