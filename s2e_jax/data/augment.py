@@ -31,6 +31,13 @@ class Photometric:
   gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
+def check(flip_prob: float, photometric: float, hue: float) -> None:
+  """Raises ValueError for numbers of the augmentation that break a rule."""
+  if not 0 <= flip_prob <= 1:
+    raise ValueError(f'flip_prob={flip_prob} must be a probability')
+  draw_photometric(np.random.default_rng(0), photometric, hue)
+
+
 def draw_photometric(rng: np.random.Generator, strength: float, hue: float = 0.0) -> Photometric:
   """A random draw; every factor lies within exp(+-strength) of 1, colour gains within a third of that.
 

@@ -243,9 +243,7 @@ def make_loader(
       raise ValueError(f'{name}={value} must be at least {least}')
   if not 0 <= process_index < process_count:
     raise ValueError(f'process_index={process_index} must lie in 0 .. process_count - 1 = {process_count - 1}')
-  if not 0 <= flip_prob <= 1:
-    raise ValueError(f'flip_prob={flip_prob} must be a probability')
-  augment.draw_photometric(np.random.default_rng(0), photometric, hue)  # checks both
+  augment.check(flip_prob, photometric, hue)
   if not train:
     flip_prob = photometric = hue = 0.0
   plan = SegmentPlan(dataset.clips, clip_indices, spec, train, seed)

@@ -14,6 +14,7 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
+from s2e_jax.data import augment
 from s2e_jax.data.windows import SegmentSpec
 from s2e_jax.mixture import ASSIGNMENTS
 from s2e_jax.policy import policy as policy_lib
@@ -85,7 +86,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
 
 
 def check(config: ConfigDict) -> None:
-  """Raises ValueError for numbers of config.train and config.loss that break a rule."""
+  """Raises ValueError for numbers of config.train, config.loss and the augmentation that break a rule."""
   train = config.train
   parallel.check_divisible('config.train.batch_segments', train.batch_segments)
   for name in ('steps', 'log_every', 'eval_every', 'checkpoint_every', 'keep', 'max_bad_steps'):
@@ -95,6 +96,7 @@ def check(config: ConfigDict) -> None:
     raise ValueError(f"config.train.best_by={train.best_by!r} must be 'ade_top' or 'loss'")
   if config.loss.assignment not in ASSIGNMENTS:
     raise ValueError(f'config.loss.assignment={config.loss.assignment!r} must be one of {ASSIGNMENTS}')
+  augment.check(config.data.flip_prob, config.data.photometric, config.data.hue)
 
 
 class StopSignals:

@@ -193,6 +193,13 @@ def test_bad_values_are_named_with_their_rule(make_config, tmp_path, leaf, value
     pretrain.run(make_config(**{leaf: value}), tmp_path / 'run')
 
 
+@pytest.mark.parametrize('leaf', ['flip_prob', 'photometric', 'hue'])
+def test_augmentation_that_cannot_be_is_refused_before_anything_is_written(make_config, tmp_path, leaf):
+  with pytest.raises(ValueError, match=f'{leaf}=9.0 must be'):
+    pretrain.run(make_config(**{f'data.{leaf}': 9.0}), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
 def test_two_processes_cannot_train_in_one_folder(make_config, tmp_path):
   with rundir.locked(tmp_path), pytest.raises(ValueError, match='in use by another process'):
     pretrain.run(make_config(), tmp_path)
