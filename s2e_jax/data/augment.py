@@ -12,6 +12,7 @@ import numpy as np
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, what JPEG itself uses
 # rows give Y, Cb = (B - Y) / 1.772 and Cr = (R - Y) / 1.402
 _YCC = np.stack([_LUMA, (np.array([0, 0, 1]) - _LUMA) / 1.772, (np.array([1, 0, 0]) - _LUMA) / 1.402])
+_RGB = np.linalg.inv(_YCC)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def colour_matrix(draw: Photometric) -> np.ndarray:
     return mix
   cos, sin = np.cos(draw.hue), np.sin(draw.hue)
   turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-  return (mix @ np.linalg.inv(_YCC) @ turn @ _YCC).astype(np.float32)
+  return (mix @ _RGB @ turn @ _YCC).astype(np.float32)
 
 
 def lookup_table(draw: Photometric) -> np.ndarray:

@@ -63,9 +63,8 @@ def test_batches_have_the_agreed_shapes_and_types(small_dataset):
 
 
 def test_evaluation_gives_every_full_future_window_once_with_its_own_frames_and_labels(small_dataset):
-  batches = loader_of(
-    small_dataset, train=False, flip_prob=1.0, photometric=1.0, hue=3.0
-  )  # all are for training only
+  for_training_only = {'flip_prob': 1.0, 'photometric': 1.0, 'hue': 3.0}
+  batches = loader_of(small_dataset, train=False, **for_training_only)
   assert batches.too_short == ('set/drive-4',)
   seen = Counter()
   everything = list(batches)
