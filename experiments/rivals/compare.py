@@ -1,4 +1,9 @@
-"""Compares policies by the episodes.jsonl of several judgements: seeds pooled, differences paired by episode."""
+"""Compares policies by the episodes.jsonl of several judgements: seeds pooled, differences paired by episode.
+
+Run: python -m experiments.rivals.compare --out=runs/study --reference=bc
+of judgements that `s2e_jax.evaluate` wrote into runs/study/judged/LOOK_TASK/ANY_NAME, as `experiments.rivals.run`
+does at its end. Writes table.md, results.json and success.png in --out.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from absl import app, flags
 
 from s2e_jax.closedloop.intervals import mean_interval, paired_difference
 from s2e_jax.closedloop.report import by_layout, with_any_contact
@@ -203,3 +209,16 @@ def write(out: Path, reference: str, suffix: str = '') -> str:
   if not suffix:
     plot(results, out / 'success.png')
   return shown
+
+
+def main(argv: list[str]) -> None:
+  """Writes and prints the comparison."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}')
+  print(write(Path(flags.FLAGS.out), flags.FLAGS.reference))
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('out', None, f'Folder whose {JUDGED} holds a folder LOOK_TASK per cell.', required=True)
+  flags.DEFINE_string('reference', None, 'Whom the others are compared with, without its seed.', required=True)
+  app.run(main)

@@ -1,6 +1,7 @@
 """The study of rivals plans what is missing, and pools and pairs episodes as a plain loop does."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -71,6 +72,15 @@ def test_differences_to_another_variant_have_files_of_their_own(study):
   assert ahead == pytest.approx(-behind) and ahead > 0 and found[1]['reference'] == 'ram'
   assert 'SR less ram' in (study / 'table_less_ram.md').read_text()
   assert [path.name for path in study.glob('success*')] == ['success.png']  # it shows no differences
+
+
+def test_comparing_is_a_command(study, monkeypatch, capsys):
+  given = types.SimpleNamespace(FLAGS=types.SimpleNamespace(out=str(study), reference='ram'))
+  monkeypatch.setattr(compare, 'flags', given)
+  compare.main(['compare'])
+  assert 'SR less ram' in capsys.readouterr().out and (study / 'success.png').is_file()
+  with pytest.raises(compare.app.UsageError, match='unexpected arguments'):
+    compare.main(['compare', 'bc'])
 
 
 def test_policies_of_other_episodes_or_judged_twice_are_refused(study):
