@@ -13,6 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from s2e_jax.closedloop.policies import Contender
-from s2e_jax.closedloop.run import cameras_of, evaluate_closedloop
+from s2e_jax.closedloop.run import Judged, cameras_of, evaluate_closedloop
 from s2e_jax.command_mixture import CommandMixture, mode_command
 from s2e_jax.compilation import set_up_compilation, use_cpu_devices
 from s2e_jax.navbench.policies.registry import make_contenders
@@ -78,18 +79,16 @@ def contenders_of(paths: Sequence[Path], config: ConfigDict, robot: RobotDescrip
   return [contender for both in zip(best, renamed, strict=True) for contender in both]
 
 
-def main(argv: Sequence[str]) -> None:
-  """Judges and writes the report."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
-  given = flags.FLAGS
-  config = given.config
+def judge_lineup(
+  config: ConfigDict, out: Path, contenders: Callable[[RobotDescription], Sequence[Contender]]
+) -> tuple[dict[str, Any], Judged]:
+  """Judges those whom `contenders` names for the robot of a config of judging, as `evaluate_closedloop` does."""
   use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
   env = settings.make_env(config)
-  results, _ = evaluate_closedloop(
+  return evaluate_closedloop(
     env,
-    contenders_of([Path(path) for path in given.checkpoint], config, env.config.robot),
-    Path(given.out),
+    contenders(env.config.robot),
+    out,
     split=config.split,
     num_episodes=config.num_episodes,
     batch=config.batch,
@@ -98,6 +97,15 @@ def main(argv: Sequence[str]) -> None:
     film=False,
     num_devices=jax.local_device_count(),
   )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Judges and writes the report."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
+  given = flags.FLAGS
+  paths = [Path(path) for path in given.checkpoint]
+  results, _ = judge_lineup(given.config, Path(given.out), functools.partial(contenders_of, paths, given.config))
   for pairing in results['pairs']:
     if pairing['second'] == pairing['first'] + DRAWN:
       print(f'{pairing["first"]}: best mode less drawn {interval_cell(pairing["difference"]["success"], "+.3f")}')

@@ -22,15 +22,13 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments.rivals.modes import lineup
+from experiments.rivals.modes import judge_lineup, lineup
 from s2e_jax.closedloop.metrics import contact_edges
 from s2e_jax.closedloop.policies import Contender
-from s2e_jax.closedloop.run import evaluate_closedloop
 from s2e_jax.command_mixture import CommandMixture, mode_command
-from s2e_jax.compilation import set_up_compilation, use_cpu_devices
+from s2e_jax.compilation import set_up_compilation
 from s2e_jax.reporting import write_whole
 from s2e_jax.robots import RobotDescription
-from s2e_jax.sim import settings
 from s2e_jax.store.metrics import log_to_console
 from s2e_jax.structs import DT
 
@@ -142,21 +140,9 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}; see --help')
   given = flags.FLAGS
-  config, out, paths = given.config, Path(given.out), [Path(path) for path in given.checkpoint]
-  use_cpu_devices(min(config.batch, config.num_episodes), least=1, evenly=False)
-  env = settings.make_env(config)
-  _, judged = evaluate_closedloop(
-    env,
-    contenders_of(paths, config, env.config.robot, [float(speed) for speed in given.slower]),
-    out,
-    split=config.split,
-    num_episodes=config.num_episodes,
-    batch=config.batch,
-    settings={'look': config.world.look, 'task': config.task},
-    num_maps=0,
-    film=False,
-    num_devices=jax.local_device_count(),
-  )
+  config, out = given.config, Path(given.out)
+  slower, paths = [float(speed) for speed in given.slower], [Path(path) for path in given.checkpoint]
+  _, judged = judge_lineup(config, out, lambda robot: contenders_of(paths, config, robot, slower))
   found = {name: summary(touches_of(t), config.num_episodes) for name, t in judged.traces.items()}
   write_whole(out / 'touches.json', json.dumps(found, indent=2) + '\n')
   print(write_whole(out / 'touches.md', table(found)).read_text())
